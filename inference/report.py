@@ -31,7 +31,7 @@ class Leaving(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Warning_(Leaving):
+class ReportWarning(Leaving):
     """Something the reader of the report should know about the input: a stable code and a plain sentence."""
 
     code: str
@@ -286,7 +286,7 @@ class Report(Leaving):
     models: tuple[ModelUsed, ...]
     runtime: Runtime | None = None
     study: StudyRead | None = None
-    warnings: tuple[Warning_, ...] = ()
+    warnings: tuple[ReportWarning, ...] = ()
     levels: tuple[LevelRead, ...] = ()
     findings: tuple[Finding, ...] = ()
     withheld: tuple[Withheld, ...] = ()

@@ -1,0 +1,60 @@
+"""Which software, configuration and inputs a report rests on: versions, hashes and the key that makes equal runs equal.
+
+The result key is a SHA-256 over the digests of manifest, examination, first read, models, configuration and software version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import subprocess
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from configs import configs_sha256
+from inference.report import Software
+
+_LIBRARIES = ("torch", "monai", "numpy", "scipy", "pydicom", "highdicom", "pydantic")
+
+
+@cache
+def software() -> Software:
+    """Version of the package, commit where it runs from a checkout, hash of the configuration, versions of the libraries."""
+    return Software(
+        version=importlib.metadata.version("recess"),
+        commit=_commit(),
+        configs_sha256=configs_sha256(),
+        libraries={name: importlib.metadata.version(name) for name in _LIBRARIES},
+    )
+
+
+def result_key(manifest_sha256: str, models: Mapping[str, str], exam_json: str = "", first_read_json: str = "") -> str:
+    """Key of one result: equal for equal study, examination, first read, models (name -> sha256), configuration and version."""
+    used = software()
+    parts = [
+        manifest_sha256,
+        hashlib.sha256(exam_json.encode()).hexdigest(),
+        hashlib.sha256(first_read_json.encode()).hexdigest(),
+        *(f"{name}={digest}" for name, digest in sorted(models.items())),
+        used.configs_sha256,
+        used.version,
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _commit() -> str | None:
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        found = subprocess.run(  # noqa: S603 - fixed arguments, own checkout
+            ["git", "-C", str(root), "rev-parse", "HEAD"],  # noqa: S607
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=5,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None
