@@ -1,0 +1,133 @@
+"""Runs a shipped network on arrays: picks the device, batches, and records what was used and what it fell back to.
+
+Eager torch in 32 bit on the CPU, autocast on CUDA. Out of memory on CUDA halves the batch; on a batch of one it is an error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.weights import CARDS, WEIGHTS, Card, load_card, load_network
+
+if TYPE_CHECKING:
+    import torch
+
+_BATCH = {"cpu": 4, "cuda": 32}
+"""Images in one forward pass; on the CPU small batches keep peak memory low and cost no time."""
+
+
+class DeviceUnavailableError(Exception):
+    """A device that was asked for by name and is not there; the text says what is."""
+
+
+def choose_device(device: str) -> tuple[str, tuple[str, ...]]:
+    """Resolve "auto", "cpu", "cuda" or "cuda:N" to a torch device name and the fallbacks taken on the way.
+
+    "auto" takes CUDA when there is one and otherwise the CPU, with a text; CUDA asked for by name and absent is an error.
+    """
+    import torch
+
+    if device == "cpu":
+        return "cpu", ()
+    if device == "auto":
+        if torch.cuda.is_available():
+            return "cuda:0", ()
+        return "cpu", ("no CUDA device was found; the CPU was used",)
+    name, _, number = device.partition(":")
+    if name != "cuda" or (number and not number.isdigit()):
+        raise DeviceUnavailableError(f"device {device!r}: say auto, cpu, cuda or cuda:N")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    index = int(number or 0)
+    if index >= count:
+        raise DeviceUnavailableError(
+            f"device {device!r} was asked for, but this machine has {count} CUDA devices; say cpu or auto"
+        )
+    return f"cuda:{index}", ()
+
+
+@dataclass
+class Segmenter:
+    """A network ready to run. `fallbacks` grows when something had to give way during a run."""
+
+    card: Card
+    device: str
+    precision: str
+    network: Any
+    engine: str
+    fallbacks: list[str] = field(default_factory=list)
+    batch: int = 4
+
+    @classmethod
+    def load(cls, name: str, device: str = "auto", *, cards: Path = CARDS, weights: Path = WEIGHTS) -> Segmenter:
+        """The shipped network `name` on `device`. Raises WeightsError or DeviceUnavailableError."""
+        card = load_card(name, cards)
+        return cls.of(card, load_network(card, weights), device)
+
+    @classmethod
+    def of(cls, card: Card, network: Any, device: str = "cpu") -> Segmenter:
+        """A segmenter around a network that is already in memory, described by `card`."""
+        import torch
+
+        resolved, fallbacks = choose_device(device)
+        kind = resolved.partition(":")[0]
+        on_cuda = kind == "cuda"
+        bf16 = on_cuda and torch.cuda.is_bf16_supported()
+        return cls(
+            card=card,
+            device=resolved,
+            precision=("bfloat16 autocast" if bf16 else "float16 autocast") if on_cuda else "float32",
+            network=network.eval().to(resolved, memory_format=torch.channels_last),
+            engine=f"torch {torch.__version__} eager",
+            fallbacks=list(fallbacks),
+            batch=_BATCH[kind],
+        )
+
+    @property
+    def spacing_mm(self) -> float:
+        """Pixel size the network expects."""
+        return self.card.input.spacing_mm
+
+    def probabilities(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """Class probabilities (N, K, H, W) of normalised images (N, C, H, W), any H and W.
+
+        Edges are padded to the network's multiple and cut off again. Raises ValueError for another shape and
+        torch's OutOfMemoryError when a single image does not fit the CUDA device.
+        """
+        import torch
+
+        images = np.ascontiguousarray(images, dtype=np.float32)
+        if images.ndim != 4 or images.shape[1] != self.card.network.in_channels:
+            raise ValueError(f"images of shape {images.shape}; expected (N, {self.card.network.in_channels}, H, W)")
+        count, _, rows, columns = images.shape
+        result = np.empty((count, self.card.network.out_channels, rows, columns), dtype=np.float32)
+        multiple = self.card.network.multiple
+        pad = ((0, 0), (0, 0), (0, -rows % multiple), (0, -columns % multiple))
+        start = 0
+        while start < count:
+            part = np.pad(images[start : start + self.batch], pad, mode="edge")
+            try:
+                result[start : start + self.batch] = self._forward(torch.from_numpy(part))[..., :rows, :columns]
+            except torch.cuda.OutOfMemoryError:
+                if self.batch == 1:
+                    raise
+                torch.cuda.empty_cache()
+                self.batch //= 2
+                self.fallbacks.append(f"out of memory on {self.device}: batch lowered to {self.batch}")
+                continue
+            start += part.shape[0]
+        return result
+
+    def _forward(self, images: torch.Tensor) -> NDArray[np.float32]:
+        import torch
+
+        on_cuda = self.device.startswith("cuda")
+        dtype = torch.bfloat16 if self.precision.startswith("bfloat16") else torch.float16
+        with torch.inference_mode(), torch.autocast("cuda", dtype=dtype, enabled=on_cuda):
+            logits = self.network(images.to(self.device, memory_format=torch.channels_last))
+        probabilities: NDArray[np.float32] = torch.softmax(logits.float(), dim=1).cpu().numpy()
+        return probabilities

@@ -1,0 +1,154 @@
+"""The workbench: `recess-train synth|check|fit|evaluate`. Heavy libraries are imported only when a command runs.
+
+Results go to standard output, progress to standard error. Exit 0 done, 2 bad option, recipe or data.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train and measure the networks of recess.")
+
+_DATA_HELP = "Folder of training data; default: environment variable RECESS_DATA, else ../shared/data."
+DataOption = Annotated[Path | None, typer.Option("--data", help=_DATA_HELP)]
+RunsOption = Annotated[Path, typer.Option("--runs", help="Folder for checkpoints and caches.")]
+
+
+def data_folder(given: Path | None) -> Path:
+    """The folder of training data: the option, else RECESS_DATA, else ../shared/data. Exits 2 when it is not there."""
+    folder = given or Path(os.environ.get("RECESS_DATA") or "../shared/data")
+    if not folder.is_dir():
+        _refuse(f"{folder}: no such folder of training data; give --data or set RECESS_DATA")
+    return folder
+
+
+@app.command()
+def synth(
+    out: Annotated[Path, typer.Argument(help="Folder that receives the studies.")],
+    count: Annotated[int, typer.Option(help="Number of phantom studies.")] = 1,
+    first_seed: Annotated[int, typer.Option(help="Seed of the first; the others follow.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes.")] = 1,
+) -> None:
+    """Make lumbar phantoms as DICOM studies with their exact truth in millimetres."""
+    from training.phantom.synth import synthesise
+
+    synthesise(out, count, first_seed, workers)
+
+
+@app.command()
+def check(
+    recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe, or a TOML file.")],
+    data: DataOption = None,
+) -> None:
+    """Validate a recipe and its data with one batch forward and backward; trains nothing."""
+    import numpy as np
+
+    from training.recipes import dataset_module
+
+    loaded = _recipe(recipe)
+    folder = data_folder(data)
+    from training.fit import dry_run
+
+    try:
+        loss, shape = dry_run(loaded, folder)
+        counts = {
+            split: sum(1 for _ in dataset_module(loaded).build(loaded, split, np.random.default_rng(0), folder))
+            for split in ("validation", "test")
+        }
+    except (OSError, ValueError) as error:
+        _refuse(str(error))
+    typer.echo(
+        f"recipe {loaded.name}: batch {shape}, loss {loss:.3f}; validation {counts['validation']}, test {counts['test']}"
+    )
+
+
+@app.command()
+def fit(
+    recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe, or a TOML file.")],
+    data: DataOption = None,
+    runs: RunsOption = Path("runs"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    threads: Annotated[int, typer.Option(help="CPU threads of the network; repeatable at one number.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
+    ship: Annotated[bool, typer.Option("--ship/--no-ship", help="Install the weights and write the card.")] = False,
+) -> None:
+    """Train a network as its recipe says."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from models.runtime import DeviceUnavailableError
+    from training.fit import ResumeError
+    from training.fit import fit as run
+    from training.fit import ship as install
+
+    loaded = _recipe(recipe)
+    folder = data_folder(data)
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task(loaded.name, total=loaded.optimiser.steps)
+
+        def show(step: int, steps: int, loss: float) -> None:
+            bar.update(task, completed=step, total=steps, description=f"{loaded.name} loss {loss:.3f}")
+
+        try:
+            result = run(loaded, folder, runs, device=device, threads=threads, resume=resume, progress=show)
+        except (ResumeError, DeviceUnavailableError, OSError, ValueError) as error:
+            _refuse(str(error))
+    typer.echo(f"best at step {result.best_step} of {result.steps}: " + _figures(result.dice_by_class))
+    if ship:
+        card = install(loaded, result, f"recess-train fit {recipe} --threads {threads} --ship")
+        typer.echo(f"installed {card.name}, sha256 {card.sha256}")
+
+
+@app.command()
+def evaluate(
+    what: Annotated[str, typer.Argument(help="sagittal, axial or phantom.")],
+    data: DataOption = None,
+    runs: RunsOption = Path("runs"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    count: Annotated[int, typer.Option(help="phantom: number of studies.")] = 60,
+    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet of overlays (PNG) here.")] = None,
+) -> None:
+    """Measure a shipped network on data it never saw; prints every figure with n and a 95 % interval."""
+    if what == "sagittal":
+        from training.evaluate import evaluate_sagittal
+
+        typer.echo(evaluate_sagittal(data_folder(data), device=device, sheet=sheet))
+    elif what == "axial":
+        from training.evaluate_axial import evaluate_axial
+
+        typer.echo(evaluate_axial(data_folder(data), device=device, sheet=sheet))
+    elif what == "phantom":
+        from training.evaluate_phantom import evaluate_phantom
+
+        typer.echo(evaluate_phantom(runs, count=count, device=device))
+    else:
+        _refuse(f"{what!r}: say sagittal, axial or phantom")
+
+
+def main() -> None:
+    """Entry point of `recess-train`."""
+    app()
+
+
+def _recipe(name: str) -> Any:
+    from configs import ConfigError
+    from training.recipes import load_recipe
+
+    try:
+        return load_recipe(name)
+    except ConfigError as error:
+        _refuse(str(error))
+
+
+def _figures(values: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in values.items())
+
+
+def _refuse(text: str) -> Any:
+    typer.echo(text, err=True)
+    sys.exit(2)
