@@ -1,0 +1,306 @@
+"""Axial training data: real slices with outlines of disc and sac, and phantom crops on which every class is known.
+
+Real: `axial/outlines.json` with its fixed split by patient (Sudirman et al., CC BY 4.0). Phantoms: shards made by
+`training.datasets.axial_crops`. Mirroring swaps the sides of the labels; nothing else may mirror.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from scipy import ndimage
+
+from inference.segment import class_names, reading
+from models.intensity import normalise
+from training.datasets import IGNORE, Sample
+from training.datasets.axial_crops import Crops, load_crops
+from training.recipes import Recipe
+
+FloatImage = NDArray[np.float32]
+
+_BODY_LEVEL = "body level"
+"""Words of an outline's note where the slice cuts bone: its outer outline is no disc there."""
+
+
+class Augmentation(BaseModel):
+    """How far a training sample may be from its source. Every range is drawn evenly; lengths in mm, angles in degrees."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mirror: Literal["never", "swap_sides"] = "swap_sides"
+    rotation_deg: float = 15.0
+    scale: tuple[float, float] = (0.85, 1.18)
+    stretch: float = 0.06
+    shift_mm: float = 10.0
+    bend_mm: float = 1.2
+    gamma: tuple[float, float] = (0.65, 1.55)
+    remap: float = 0.35
+    bias: float = 0.45
+    blur_mm: float = 0.75
+    sharpen: float = 0.6
+    noise: float = 0.05
+    coarse: float = 0.25
+
+
+class Settings(BaseModel):
+    """The [data] part of a recipe for this dataset."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    crops: str | None = None
+    """Folder of phantom shards; None trains on real outlines alone."""
+    real_share: float = Field(default=0.4, ge=0, le=1)
+    t2_share_of_real: float = Field(default=0.3, ge=0, le=1)
+    t1_pixel_mm: float = 0.6875
+    typical_disc_width_mm: float = 52.0
+    validation_crops: int = 64
+    augmentation: Augmentation = Augmentation()
+
+
+@dataclass(frozen=True)
+class Outlined:
+    """One real slice: pixels, pixel size in mm, polygons in pixel coordinates (column, row), integers at pixel centres."""
+
+    name: str
+    patient: str
+    split: str
+    weighting: str
+    quality: str
+    body_level: bool
+    pixels: FloatImage
+    pixel_mm: float
+    disc: NDArray[np.float64]
+    sac: NDArray[np.float64]
+
+    @property
+    def anchor(self) -> NDArray[np.float64]:
+        """(column, row) of the disc's posterior margin in front of the middle of the sac."""
+        middle = float(self.sac[:, 0].mean())
+        near = self.disc[np.abs(self.disc[:, 0] - middle) < 0.12 * np.ptp(self.disc[:, 0])]
+        rows = near[:, 1] if len(near) else self.disc[:, 1]
+        return np.array([middle, float(rows.max())])
+
+    @property
+    def grouping(self) -> str:
+        """Which of the recipe's groupings tells what is outlined reliably here."""
+        if self.body_level:
+            return "sac_only"
+        return "disc_only" if self.quality == "poor" else "outlines"
+
+
+def build(recipe: Recipe, split: str, rng: np.random.Generator, data: Path) -> Iterator[Sample]:
+    """Samples of one split. "train" never ends; "validation" holds real slices and then crops; "test" real slices only.
+
+    Raises FileNotFoundError where the outlines or the shards of crops are missing.
+    """
+    settings = Settings.model_validate(recipe.data)
+    slices = [item for item in load_outlines(data, settings) if item.split == split]
+    if split == "train":
+        crops = load_crops(Path(settings.crops), "train") if settings.crops else None
+        return _training(recipe, settings, slices, crops, rng)
+    crops = load_crops(Path(settings.crops), "validation") if settings.crops and split == "validation" else None
+    return _fixed(recipe, settings, slices, crops)
+
+
+@lru_cache(maxsize=4)
+def load_outlines(data: Path, settings: Settings) -> tuple[Outlined, ...]:
+    """All outlined real slices. The pixel of T1 is the publisher's; of T2 it is taken from 0.6875 or from the disc's width."""
+    from PIL import Image
+
+    folder = data / "axial"
+    content = json.loads((folder / "outlines.json").read_text(encoding="utf-8"))["slices"]
+    result = []
+    for name, item in content.items():
+        with Image.open(folder / item["file"]) as picture:
+            pixels = np.asarray(picture.convert("L"), dtype=np.float32)
+        weighting = "t2" if "t2" in item["file"].lower() else "t1"
+        disc = np.array(item["disc"], dtype=np.float64)
+        result.append(
+            Outlined(
+                name=name,
+                patient=item["patient"],
+                split=item["split"],
+                weighting=weighting,
+                quality=item["quality"],
+                body_level=_BODY_LEVEL in (item.get("note") or "").lower(),
+                pixels=pixels,
+                pixel_mm=_pixel_mm(weighting, pixels.shape[1], disc, settings),
+                disc=disc,
+                sac=np.array(item["sac"], dtype=np.float64),
+            )
+        )
+    return tuple(result)
+
+
+def _pixel_mm(weighting: str, columns: int, disc: NDArray[np.float64], settings: Settings) -> float:
+    """T2 pictures of the T1 matrix share its pixel; others are scaled so that the disc has its usual width."""
+    if weighting == "t1" or columns == 320:
+        return settings.t1_pixel_mm
+    return settings.typical_disc_width_mm / float(np.ptp(disc[:, 0]))
+
+
+def polygon_mask(polygon: NDArray[np.float64], rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which points (rows, columns) of any shape lie inside a polygon of (column, row) vertices; integers are pixel centres."""
+    from matplotlib.path import Path as Outline
+
+    points = np.stack([np.ravel(columns), np.ravel(rows)], axis=1)
+    return np.asarray(Outline(polygon, closed=False).contains_points(points)).reshape(np.shape(rows))
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a window's pixels lie in a source picture: (row, column) = centre + matrix @ (pixel - middle) + bend."""
+
+    centre: NDArray[np.float64]
+    matrix: NDArray[np.float64]
+    bend: NDArray[np.float64] | None = None
+    mirrored: bool = False
+
+    def positions(self, size: int) -> NDArray[np.float64]:
+        """Fractional (row, column) in the source of every window pixel, (2, size, size)."""
+        grid = np.mgrid[:size, :size].astype(np.float64) - (size - 1) / 2
+        if self.mirrored:
+            grid[1] = -grid[1]
+        position = np.einsum("ij,jrc->irc", self.matrix, grid) + self.centre[:, None, None]
+        return position if self.bend is None else position + self.bend
+
+
+def placed(source_mm: float, pixel_mm: float, anchor: NDArray[np.float64]) -> Placement:
+    """The window as reading places it: centred in front of the posterior margin `anchor` (row, column) of the source."""
+    ratio = pixel_mm / source_mm
+    centre = anchor - np.array([reading().window.anterior_mm / source_mm, 0.0])
+    return Placement(centre, np.eye(2) * ratio)
+
+
+def jittered(
+    source_mm: float, pixel_mm: float, anchor: NDArray[np.float64], recipe: Augmentation, rng: np.random.Generator
+) -> Placement:
+    """A window turned, scaled, stretched, shifted, bent and perhaps mirrored at random."""
+    plain = placed(source_mm, pixel_mm, anchor)
+    angle = np.radians(rng.uniform(-recipe.rotation_deg, recipe.rotation_deg) * rng.uniform(0, 1))
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    stretch = np.diag(1.0 + rng.uniform(-recipe.stretch, recipe.stretch, 2))
+    matrix = turn @ stretch @ plain.matrix / rng.uniform(*recipe.scale)
+    centre = plain.centre + rng.uniform(-recipe.shift_mm, recipe.shift_mm, 2) / source_mm
+    size = reading().window.rows_columns
+    coarse = rng.normal(0.0, recipe.bend_mm * rng.uniform(0, 1) / source_mm, (2, 6, 6))
+    bend = np.stack([ndimage.zoom(field, size / 6, order=3) for field in coarse])
+    mirrored = recipe.mirror == "swap_sides" and bool(rng.random() < 0.5)
+    return Placement(centre, matrix, bend, mirrored)
+
+
+def swap_sides(labels: NDArray[Any]) -> NDArray[Any]:
+    """Labels with left and right recess exchanged: what a mirrored picture shows."""
+    names = class_names()
+    left, right = names.index("recess_left"), names.index("recess_right")
+    result = labels.copy()
+    result[labels == left], result[labels == right] = right, left
+    return result
+
+
+def real_sample(item: Outlined, placement: Placement, recipe: Recipe) -> Sample:
+    """One real slice seen through a window: image not yet normalised, disc and sac as class numbers."""
+    names = class_names()
+    rows, columns = placement.positions(reading().window.rows_columns)
+    image = ndimage.map_coordinates(_smoothed(item.pixels, placement), [rows, columns], order=3, mode="nearest")
+    target = np.zeros(rows.shape, dtype=np.int64)
+    target[polygon_mask(item.disc, rows, columns)] = names.index("disc")
+    target[polygon_mask(item.sac, rows, columns)] = names.index("thecal_sac")
+    return Sample(image[None].astype(np.float32), target, recipe.grouping_index(item.grouping), item.patient)
+
+
+def crop_sample(crops: Crops, index: int, placement: Placement, recipe: Recipe) -> Sample:
+    """One phantom crop seen through a window; pixels beyond the crop are nobody's."""
+    rows, columns = placement.positions(reading().window.rows_columns)
+    picture = _smoothed(crops.images[index].astype(np.float32), placement)
+    image = ndimage.map_coordinates(picture, [rows, columns], order=1, mode="nearest")
+    nearest = np.rint(rows).astype(int), np.rint(columns).astype(int)
+    height, width = picture.shape
+    inside = (nearest[0] >= 0) & (nearest[0] < height) & (nearest[1] >= 0) & (nearest[1] < width)
+    labels = crops.labels[index][np.clip(nearest[0], 0, height - 1), np.clip(nearest[1], 0, width - 1)]
+    labels = swap_sides(labels) if placement.mirrored else labels
+    target = np.where(inside, labels, IGNORE).astype(np.int64)
+    return Sample(image[None].astype(np.float32), target, 0, f"phantom-{crops.seeds[index]}")
+
+
+def _smoothed(picture: FloatImage, placement: Placement) -> FloatImage:
+    ratio = float(np.sqrt(abs(np.linalg.det(placement.matrix))))
+    if ratio <= 1.25:
+        return picture
+    return np.asarray(ndimage.gaussian_filter(picture, 0.4 * np.sqrt(ratio**2 - 1)), dtype=np.float32)
+
+
+def degraded(image: FloatImage, pixel_mm: float, recipe: Augmentation, rng: np.random.Generator) -> FloatImage:
+    """A picture (H, W) scaled to 0..1 with other contrast, shading, sharpness and noise."""
+    result = image
+    if rng.random() < 0.7:
+        result = np.clip(result, 0, None) ** rng.uniform(*recipe.gamma)
+    if rng.random() < 0.5:
+        knots = np.linspace(0.0, 1.0, 6)
+        curve = np.maximum.accumulate(np.clip(knots + rng.normal(0, recipe.remap / 5, 6), 0, None))
+        result = np.interp(result, knots, curve, right=float(curve[-1]))
+    if rng.random() < 0.7:
+        rows, columns = np.mgrid[-1 : 1 : result.shape[0] * 1j, -1 : 1 : result.shape[1] * 1j]
+        slope = rng.normal(0, recipe.bias / 2, 5)
+        field = (
+            slope[0] * rows
+            + slope[1] * columns
+            + slope[2] * rows * columns
+            + slope[3] * rows**2
+            + slope[4] * columns**2
+        )
+        result = result * np.exp(field - field.mean())
+    if rng.random() < recipe.coarse:
+        factor = rng.uniform(1.0, 1.9)
+        small = ndimage.zoom(result, 1 / factor, order=1)
+        result = ndimage.zoom(small, np.array(result.shape) / np.array(small.shape), order=1)
+    draw = rng.random()
+    if draw < 0.3:
+        result = ndimage.gaussian_filter(result, rng.uniform(0, recipe.blur_mm) / pixel_mm)
+    elif draw < 0.45:
+        result = result + rng.uniform(0, recipe.sharpen) * (result - ndimage.gaussian_filter(result, 1.2))
+    if rng.random() < 0.8:
+        sigma = recipe.noise * rng.uniform(0, 1) ** 2
+        noise = rng.normal(0, sigma, result.shape)
+        grain = ndimage.gaussian_filter(noise, 0.6) * 1.8 if rng.random() < 0.6 else noise
+        result = np.abs(result + grain)
+    return np.asarray(result, dtype=np.float32)
+
+
+def _training(
+    recipe: Recipe, settings: Settings, slices: list[Outlined], crops: Crops | None, rng: np.random.Generator
+) -> Iterator[Sample]:
+    pixel = recipe.input.spacing_mm
+    kinds = {kind: [item for item in slices if item.weighting == kind] for kind in ("t1", "t2")}
+    augmentation = settings.augmentation
+    while True:
+        if crops is None or rng.random() < settings.real_share:
+            chosen = kinds["t2" if kinds["t2"] and rng.random() < settings.t2_share_of_real else "t1"]
+            item = chosen[int(rng.integers(len(chosen)))]
+            anchor = item.anchor[::-1]
+            sample = real_sample(item, jittered(item.pixel_mm, pixel, anchor, augmentation, rng), recipe)
+        else:
+            index = int(rng.integers(len(crops.images)))
+            placement = jittered(crops.pixel_mm, pixel, crops.anchors[index], augmentation, rng)
+            sample = crop_sample(crops, index, placement, recipe)
+        image = normalise(sample.image[0], recipe.input)
+        image = normalise(degraded(image, pixel, augmentation, rng), recipe.input)
+        yield Sample(image[None], sample.target, sample.partial, sample.patient)
+
+
+def _fixed(recipe: Recipe, settings: Settings, slices: list[Outlined], crops: Crops | None) -> Iterator[Sample]:
+    pixel = recipe.input.spacing_mm
+    samples = [real_sample(item, placed(item.pixel_mm, pixel, item.anchor[::-1]), recipe) for item in slices]
+    if crops is not None:
+        for index in range(min(settings.validation_crops, len(crops.images))):
+            samples.append(crop_sample(crops, index, placed(crops.pixel_mm, pixel, crops.anchors[index]), recipe))
+    for sample in samples:
+        yield Sample(normalise(sample.image[0], recipe.input)[None], sample.target, sample.partial, sample.patient)
