@@ -1,0 +1,79 @@
+"""Chance changes of a training slice: where it lies, how large it is, and what its intensities mean.
+
+No mirroring: a sagittal slice has one head and one front, and sides are never to be confused. Ranges stand in the recipe.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from scipy import ndimage
+
+
+class Strength(BaseModel):
+    """How far a slice is changed: degrees, factors, and probabilities of the intensity changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rotation_deg: float = Field(default=12.0, ge=0, le=45)
+    scale: tuple[float, float] = (0.82, 1.22)
+    stretch: float = Field(default=0.06, ge=0, le=0.5)
+    remap_probability: float = Field(default=0.35, ge=0, le=1)
+    gamma: tuple[float, float] = (0.6, 1.6)
+    bias: float = Field(default=0.35, ge=0, le=1)
+    blur_mm_pixels: tuple[float, float] = (0.0, 1.2)
+    noise: float = Field(default=0.06, ge=0, le=1)
+
+
+def place(
+    image: NDArray[np.float32],
+    target: NDArray[Any],
+    size: tuple[int, int],
+    strength: Strength,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
+    """Rotate, scale and cut a window of `size` (rows, columns) around a chance point of the slice.
+
+    Beyond the slice the image is zero, as beyond a field of view, and the target is background.
+    """
+    angle = np.deg2rad(rng.normal(0, strength.rotation_deg / 2))
+    zoom = rng.uniform(*strength.scale)
+    stretch = 1 + rng.uniform(-strength.stretch, strength.stretch)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    matrix = turn @ np.diag([1 / (zoom * stretch), stretch / zoom])
+    rows, columns = image.shape
+    labelled = np.argwhere(target > 0)
+    if len(labelled) and rng.random() < 0.8:
+        centre = labelled[rng.integers(len(labelled))] + rng.normal(0, 15, 2)
+    else:
+        centre = rng.uniform((0.2 * rows, 0.2 * columns), (0.8 * rows, 0.8 * columns))
+    offset = centre - matrix @ (np.array(size) / 2)
+    picture = ndimage.affine_transform(image, matrix, offset, size, order=1, mode="constant", cval=0.0)
+    labels = ndimage.affine_transform(target.astype(np.int16), matrix, offset, size, order=0, mode="constant", cval=0)
+    return picture.astype(np.float32), labels
+
+
+def change_intensity(image: NDArray[np.float32], strength: Strength, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Another contrast of the same anatomy: tone curve, gamma, shading, blur along either axis, noise."""
+    picture = np.clip(image, 0, 1.2)
+    if rng.random() < strength.remap_probability:
+        knots = np.linspace(0, 1.2, 6)
+        tones = rng.uniform(0, 1, 6)
+        share = rng.uniform(0.5, 1.0)
+        picture = share * np.interp(picture, knots, tones) + (1 - share) * picture
+    picture = np.power(np.clip(picture, 0, None), rng.uniform(*strength.gamma))
+    if strength.bias > 0:
+        field = ndimage.zoom(
+            rng.normal(0, strength.bias / 2, (4, 4)), np.array(image.shape) / 4, order=1, grid_mode=True, mode="nearest"
+        )
+        picture = picture * np.exp(field[: image.shape[0], : image.shape[1]])
+    if rng.random() < 0.5:
+        picture = ndimage.gaussian_filter(picture, rng.uniform(*strength.blur_mm_pixels, 2))
+    picture = picture + rng.normal(0, rng.uniform(0, strength.noise), image.shape)
+    return np.asarray(picture, dtype=np.float32)
+
+
+__all__ = ["Strength", "change_intensity", "place"]

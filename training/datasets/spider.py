@@ -1,0 +1,272 @@
+"""SPIDER (van der Graaf 2024, CC BY 4.0) as training samples: labelled T2 SPACE slabs, and whole mid-sagittal T1 and T2 slices.
+
+Slices lie with the head up and the front to the left. The slabs have masks of vertebra, disc and canal but show only the spine;
+whole slices have none and get them from a network taught on the slabs, where the column it finds is plausible.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+from scipy import ndimage
+
+from configs import anatomy
+from models.intensity import normalise
+from training.datasets import Sample
+from training.datasets.augment import Strength, change_intensity, place
+from training.recipes import Recipe
+
+Split = Literal["train", "validation", "test"]
+
+POSTERIOR_ELEMENTS = 50
+"""Mask value of vertebra behind the canal; up to here everything is vertebra."""
+CANAL = 100
+FIRST_DISC = 201
+
+
+class Settings(BaseModel):
+    """The [data] part of a recipe over SPIDER."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    size: tuple[int, int] = (256, 192)
+    """Rows and columns of a training crop in pixels of the recipe's spacing."""
+    choice_patients: tuple[int, ...]
+    """Training patients kept aside for choosing the best step."""
+    whole_share: float = Field(default=0.0, ge=0, le=1)
+    """Part of the samples that are whole mid-sagittal slices; needs `teacher`."""
+    stir_share: float = Field(default=0.2, ge=0, le=1)
+    """Part of the whole slices turned into a fat-suppressed look from the patient's T1 and T2."""
+    thick_share: float = Field(default=0.5, ge=0, le=1)
+    """Part of the slab samples averaged over neighbouring slices to the thickness of a routine sagittal slice."""
+    surround_share: float = Field(default=0.6, ge=0, le=1)
+    """Part of the slab samples set into front and back tissue of another patient's whole slice."""
+    teacher: str | None = None
+    """Run folder of the network that labels the whole slices, as given to `recess-train fit --runs`."""
+    augmentation: Strength = Strength()
+
+
+@dataclass(frozen=True)
+class Slab:
+    """A labelled slab of one patient: (slice, row, column) uint8 image and class numbers, spacing in mm in that order."""
+
+    patient: int
+    image: NDArray[np.uint8]
+    classes: NDArray[np.uint8]
+    instances: NDArray[np.uint8]
+    spacing: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class WholeSlice:
+    """One mid-sagittal slice: (row, column) uint8, square pixels of `spacing` mm; `sequence` is "t1" or "t2"."""
+
+    patient: int
+    sequence: str
+    image: NDArray[np.uint8]
+    spacing: float
+    subset: str
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Rows of a CSV file. FileNotFoundError with the remedy when it is missing."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: missing; give the folder that holds spider/ with --data or RECESS_DATA")
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def to_classes(mask: NDArray[Any]) -> NDArray[np.uint8]:
+    """The publisher's mask values as our sagittal class numbers (`configs/anatomy.toml`)."""
+    labels = anatomy().sagittal
+    classes = np.zeros(mask.shape, dtype=np.uint8)
+    classes[(mask >= 1) & (mask <= POSTERIOR_ELEMENTS)] = labels.value("vertebra")
+    classes[mask == CANAL] = labels.value("canal")
+    classes[mask >= FIRST_DISC] = labels.value("disc")
+    return classes
+
+
+def read_slab(folder: Path, row: dict[str, str]) -> Slab:
+    """One slab of `t2space_slabs/`, turned so that rows run from head to foot and columns from front to back."""
+    stem = folder / f"{row['patient']}_t2_SPACE_0p94"
+    image = np.asarray(nibabel.load(f"{stem}_img.nii.gz").dataobj)  # type: ignore[attr-defined]
+    mask = np.asarray(nibabel.load(f"{stem}_mask.nii.gz").dataobj)  # type: ignore[attr-defined]
+    upright = np.ascontiguousarray(image.transpose(0, 2, 1)[:, ::-1]).astype(np.uint8)
+    instances = np.ascontiguousarray(mask.transpose(0, 2, 1)[:, ::-1]).astype(np.uint8)
+    spacing = (float(row["spacing_slice"]), float(row["spacing_si"]), float(row["spacing_ap"]))
+    return Slab(int(row["patient"]), upright, to_classes(instances), instances, spacing)
+
+
+@lru_cache(maxsize=2)
+def slabs(data: Path) -> tuple[tuple[Slab, str], ...]:
+    """Every slab with its publisher's subset ("training" or "validation")."""
+    folder = data / "spider" / "t2space_slabs"
+    return tuple((read_slab(folder, row), row["subset"]) for row in read_table(folder / "index.csv"))
+
+
+@lru_cache(maxsize=2)
+def whole_slices(data: Path) -> tuple[WholeSlice, ...]:
+    """Every mid-sagittal slice."""
+    folder = data / "spider" / "midsag"
+    found = []
+    for row in read_table(folder / "index.csv"):
+        with Image.open(folder / row["file"]) as image:
+            pixels = np.asarray(image.convert("L"))
+        spacing = float(row["pixel_spacing_stored"])
+        found.append(WholeSlice(int(row["patient"]), row["sequence"], pixels, spacing, row["subset"]))
+    return tuple(found)
+
+
+def resample(image: NDArray[Any], spacing: tuple[float, float], target_mm: float, order: int = 1) -> NDArray[Any]:
+    """A (row, column) image on square pixels of `target_mm`; blurred first where it gets coarser and order > 0."""
+    factors = [old / target_mm for old in spacing]
+    source = image.astype(np.float32) if order else image
+    if order:
+        source = ndimage.gaussian_filter(source, [max(0.0, 0.35 / factor - 0.35) for factor in factors])
+    return ndimage.zoom(source, factors, order=order, grid_mode=True, mode="nearest")
+
+
+def part_of(subset: str, patient: int, settings: Settings) -> Split:
+    """Which split a patient belongs to; one patient is in one split with all images."""
+    if subset == "validation":
+        return "test"
+    return "validation" if patient in settings.choice_patients else "train"
+
+
+def build(recipe: Recipe, split: Split, rng: np.random.Generator, data: Path) -> Iterator[Sample]:
+    """Samples of one split. "train" is endless and augmented; the others give every third slice of each slab once."""
+    settings = Settings.model_validate(recipe.data)
+    spacing = recipe.input.spacing_mm
+    mine = [slab for slab, subset in slabs(data) if part_of(subset, slab.patient, settings) == split]
+    if split != "train":
+        yield from _fixed_samples(recipe, mine)
+        return
+    wholes = [w for w in whole_slices(data) if part_of(w.subset, w.patient, settings) == "train"]
+    surroundings = [normalise(resample(w.image, (w.spacing,) * 2, spacing), recipe.input) for w in wholes[::3]]
+    labelled = _taught_slices(recipe, settings, wholes) if settings.whole_share > 0 else []
+    while True:
+        if labelled and rng.random() < settings.whole_share:
+            image, target, patient = _whole_sample(labelled, recipe, settings, rng)
+        else:
+            image, target, patient = _slab_sample(mine, surroundings, recipe, settings, rng)
+        image, target = place(image, target, settings.size, settings.augmentation, rng)
+        image = change_intensity(image, settings.augmentation, rng)
+        yield Sample(normalise(image, recipe.input)[None], target.astype(np.int64), patient=str(patient))
+
+
+def _fixed_samples(recipe: Recipe, mine: list[Slab]) -> Iterator[Sample]:
+    for slab in mine:
+        for index in range(1, slab.image.shape[0], 3):
+            image = resample(slab.image[index], slab.spacing[1:], recipe.input.spacing_mm)
+            target = resample(slab.classes[index], slab.spacing[1:], recipe.input.spacing_mm, order=0)
+            yield Sample(normalise(image, recipe.input)[None], target.astype(np.int64), patient=str(slab.patient))
+
+
+def _slab_sample(
+    mine: list[Slab],
+    surroundings: list[NDArray[np.float32]],
+    recipe: Recipe,
+    settings: Settings,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.float32], NDArray[np.int16], int]:
+    slab = mine[rng.integers(len(mine))]
+    index = int(rng.integers(slab.image.shape[0]))
+    if rng.random() < settings.thick_share:
+        half = int(rng.integers(1, 3))
+        plane = slab.image[max(0, index - half) : index + half + 1].astype(np.float32).mean(axis=0)
+    else:
+        plane = slab.image[index].astype(np.float32)
+    image = normalise(resample(plane, slab.spacing[1:], recipe.input.spacing_mm), recipe.input)
+    target = resample(slab.classes[index], slab.spacing[1:], recipe.input.spacing_mm, order=0).astype(np.int16)
+    if rng.random() < settings.surround_share:
+        image, target = _surround(image, target, surroundings[rng.integers(len(surroundings))], rng)
+    return image, target, slab.patient
+
+
+def _surround(
+    image: NDArray[np.float32], target: NDArray[np.int16], other: NDArray[np.float32], rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
+    """Put tissue from the front (abdomen) and back (skin) of another patient's slice beside a slab.
+
+    Only the outer parts of the other slice are taken, which hold no spine. A short linear blend hides the seam.
+    """
+    rows = image.shape[0]
+    first = int(rng.integers(0, max(1, other.shape[0] - rows + 1)))
+    strip = other[first : first + rows]
+    if strip.shape[0] < rows:
+        strip = np.pad(
+            strip, ((0, rows - strip.shape[0]), (0, 0)), mode="reflect" if strip.shape[0] > rows // 2 else "edge"
+        )
+    front = strip[:, : int(strip.shape[1] * 0.28)]
+    back = strip[:, int(strip.shape[1] * 0.9) :]
+    joined = np.concatenate([front, image, back], axis=1)
+    labels = np.pad(target, ((0, 0), (front.shape[1], back.shape[1])))
+    for seam in (front.shape[1], front.shape[1] + image.shape[1]):
+        left, right = max(0, seam - 4), min(joined.shape[1], seam + 4)
+        joined[:, left:right] = ndimage.uniform_filter1d(joined, 5, axis=1)[:, left:right]
+    return joined, labels
+
+
+@dataclass(frozen=True)
+class _Taught:
+    """A whole slice at the recipe's spacing with the labels a network gave it; `pair` is the other contrast, same grid."""
+
+    patient: int
+    sequence: str
+    image: NDArray[np.float32]
+    target: NDArray[np.int16]
+    pair: NDArray[np.float32] | None
+
+
+def _taught_slices(recipe: Recipe, settings: Settings, wholes: list[WholeSlice]) -> list[_Taught]:
+    from training.datasets.teacher import label_whole_slice, load_teacher
+
+    if settings.teacher is None:
+        raise ValueError("whole_share > 0 needs `teacher`: the run folder of a network taught on the slabs")
+    teacher = load_teacher(Path(settings.teacher), recipe)
+    by_key = {(w.patient, w.sequence): w for w in wholes}
+    taught = []
+    for whole in wholes:
+        if whole.sequence != "t2":
+            continue
+        image = normalise(resample(whole.image, (whole.spacing,) * 2, recipe.input.spacing_mm), recipe.input)
+        target = label_whole_slice(teacher, image)
+        if target is None:
+            continue
+        other = by_key.get((whole.patient, "t1"))
+        pair = None
+        if other is not None and other.image.shape == whole.image.shape and other.spacing == whole.spacing:
+            pair = normalise(resample(other.image, (other.spacing,) * 2, recipe.input.spacing_mm), recipe.input)
+        taught.append(_Taught(whole.patient, "t2", image, target, pair))
+        if pair is not None:
+            taught.append(_Taught(whole.patient, "t1", pair, target, image))
+    return taught
+
+
+def _whole_sample(
+    labelled: list[_Taught], recipe: Recipe, settings: Settings, rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.int16], int]:
+    taught = labelled[rng.integers(len(labelled))]
+    image = taught.image
+    if taught.pair is not None and rng.random() < settings.stir_share:
+        t1, t2 = (taught.image, taught.pair) if taught.sequence == "t1" else (taught.pair, taught.image)
+        image = fat_suppressed(t1, t2, float(rng.uniform(0.5, 1.0)))
+    return image, taught.target, taught.patient
+
+
+def fat_suppressed(t1: NDArray[np.float32], t2: NDArray[np.float32], strength: float) -> NDArray[np.float32]:
+    """A fat-suppressed look from normalised T1 and T2 of one slice: what is bright on T1 (fat, marrow) is darkened on T2."""
+    return (t2 * np.clip(1.0 - strength * ndimage.gaussian_filter(t1, 1.0), 0.05, 1.0)).astype(np.float32)
+
+
+__all__ = ["Settings", "Slab", "WholeSlice", "build", "fat_suppressed", "slabs", "whole_slices"]
