@@ -159,13 +159,13 @@ def _draw_measurements(
         if measurement.points_lps is None:
             continue
         ends = view.to_pixels(np.array(measurement.points_lps))
+        middle = ends.mean(axis=0)
+        at, anchor = (float(middle[0]), float(middle[1])), "mm"
         if measurement.unit == "mm":
             _draw_caliper(draw, ends)
-        middle = ends.mean(axis=0)
-        on_right = bool(middle[0] >= size_px / 2)
-        anchor = "lm" if on_right else "rm"
-        at = (float(middle[0] + (16 if on_right else -16)), float(middle[1]))
-        text = value_text(measurement)
+            on_right = bool(middle[0] >= size_px / 2)
+            at, anchor = (at[0] + (16 if on_right else -16), at[1]), "lm" if on_right else "rm"
+        text = value_text(measurement).replace("²", "2")  # the embedded typeface has no superscripts
         while any(_overlap(draw.textbbox(at, text, font=_font(_TEXT_PX), anchor=anchor), box) for box in taken):
             at = (at[0], at[1] + _TEXT_PX / 2)
         taken.append(draw.textbbox(at, text, font=_font(_TEXT_PX), anchor=anchor))

@@ -1,0 +1,434 @@
+"""What the page says, in reading order and in words: one structure from which HTML, PDF and terminal text are laid out.
+
+Every value comes from the report; here it is only named, ordered and put beside its uncertainty. Wording: configs/clinical.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from inference.render.pictures import SEVERITY_RANK, spoken, unit_text, value_text
+from inference.report import Finding, Measurement, Report, Section, Withheld
+
+TIER_WORDS = {
+    "T1": "same-day emergency assessment",
+    "T2": "urgent specialist assessment within days",
+    "T3": "assessment within weeks",
+    "T4": "no recorded field asks for earlier assessment",
+}
+VERDICT_WORDS = {
+    "concordant": "concordant",
+    "partly_concordant": "partly concordant",
+    "discordant": "discordant",
+    "indeterminate": "indeterminate",
+    "explains": "on the route of the deficit",
+    "contributes": "fits a part of the deficit",
+    "does_not_explain": "does not match the deficit",
+}
+SEVERITY_WORDS = {"normal_mild": "normal or mild", "moderate": "moderate", "severe": "severe"}
+KIND_WORDS = {
+    "herniation": "herniation",
+    "recess_stenosis": "lateral recess stenosis",
+    "canal_stenosis": "canal stenosis",
+    "foraminal_stenosis": "foraminal stenosis",
+    "spondylolisthesis": "vertebral slip",
+    "disc_degeneration": "disc degeneration",
+}
+ROLE_WORDS = {
+    "sagittal_t2": "sagittal T2",
+    "sagittal_t2_fs": "sagittal T2, fat-suppressed",
+    "sagittal_t1": "sagittal T1",
+    "axial_t2": "axial T2",
+    "axial_t1": "axial T1",
+    "localizer": "localizer",
+    "other": "not used",
+}
+NO_FLAG = "No flag raised in the levels that were read."
+NO_EXAM = "No examination was entered."
+_LEVEL_ORDER = ("T12-L1", "L1-L2", "L2-L3", "L3-L4", "L4-L5", "L5-S1")
+_SIDE_ORDER = ("left", "right", "both", "midline", None)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One of the three answers at the top: the question, the answer in a word or two, a line below, and how loud it is."""
+
+    question: str
+    word: str
+    line: str
+    tone: str
+
+
+@dataclass(frozen=True)
+class FindingRow:
+    level: str
+    side: str
+    what: str
+    severity: str
+    tone: str
+    values: tuple[str, ...]
+    probability: str
+    basis: str
+    roots: str
+    verdict: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class WithheldRow:
+    level: str
+    side: str
+    what: str
+    reason: str
+    code: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A small table below a narrative section."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One narrative section: heading, sentences with their ids, and the tables that belong to it."""
+
+    heading: str
+    sentences: tuple[tuple[str, str], ...]
+    tables: tuple[Table, ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything on the page, top to bottom."""
+
+    title: str
+    study: str
+    made: str
+    date_iso: str
+    abstained: str
+    answers: tuple[Answer, ...]
+    flags: tuple[FindingRow, ...]
+    no_flag: str
+    read: tuple[FindingRow, ...]
+    withheld: tuple[WithheldRow, ...]
+    parts: tuple[Part, ...]
+    series: Table
+    levels: Table
+    warnings: tuple[tuple[str, str], ...]
+    provenance: tuple[tuple[str, str], ...]
+    disclaimer: str
+
+
+def page_of(report: Report) -> Page:
+    """The page of a report. Equal reports give equal pages."""
+    flags = sorted((f for f in report.findings if f.flagged), key=_flag_order)
+    unflagged = sorted((f for f in report.findings if not f.flagged), key=_place_order)
+    return Page(
+        title="Lumbar MRI: second read",
+        study=report.study.pseudonym if report.study else "no study",
+        made=report.created_at.strftime("%Y-%m-%d %H:%M UTC"),
+        date_iso=report.created_at.isoformat(),
+        abstained=report.abstained_reason or "" if report.status == "abstained" else "",
+        answers=_answers(report, flags),
+        flags=tuple(_finding_row(report, finding) for finding in flags),
+        no_flag="" if flags or report.status == "abstained" else NO_FLAG,
+        read=tuple(_finding_row(report, finding) for finding in unflagged),
+        withheld=tuple(_withheld_row(item) for item in sorted(report.withheld, key=_withheld_order)),
+        parts=_parts(report),
+        series=_series(report),
+        levels=_levels(report),
+        warnings=tuple((item.code, item.text) for item in report.warnings),
+        provenance=_provenance(report),
+        disclaimer=report.disclaimer,
+    )
+
+
+def _answers(report: Report, flags: list[Finding]) -> tuple[Answer, ...]:
+    if report.triage:
+        fields = [field_text(f) for rule in report.triage.rules for f in rule.inputs]
+        tone = {"T1": "alarm", "T2": "strong", "T3": "mild", "T4": "quiet"}[report.triage.tier]
+        named = ", ".join(dict.fromkeys(fields))
+        wait = Answer("What must not wait", report.triage.tier, _sentence(TIER_WORDS[report.triage.tier], named), tone)
+    else:
+        wait = Answer("What must not wait", "not triaged", NO_EXAM, "unknown")
+    if report.concordance:
+        word = VERDICT_WORDS[report.concordance.verdict]
+        roots = ", ".join(root.replace(":", " ") for root in report.concordance.roots_implicated)
+        line = f"Roots that the recorded deficits point to: {roots}." if roots else "No single root stands out."
+        explain = Answer("Does the image explain the deficit", word, line, "plain")
+    else:
+        explain = Answer("Does the image explain the deficit", "not compared", NO_EXAM, "unknown")
+    return wait, explain, _flag_answer(report, flags)
+
+
+def _flag_answer(report: Report, flags: list[Finding]) -> Answer:
+    question = "What was flagged"
+    if report.status == "abstained":
+        return Answer(question, "not read", report.abstained_reason or "", "unknown")
+    held = (
+        f"{len(report.withheld)} value{'s' if len(report.withheld) != 1 else ''} withheld." if report.withheld else ""
+    )
+    if not flags:
+        return Answer(question, "no flag", f"{NO_FLAG} {held}".strip(), "quiet")
+    worst = max(SEVERITY_RANK[f.severity] for f in flags)
+    places = ", ".join(dict.fromkeys(place_text(f.level, f.side) for f in flags))
+    word = f"{len(flags)} flag{'s' if len(flags) != 1 else ''}"
+    return Answer(question, word, f"{places}. {held}".strip(), "strong" if worst == 2 else "mild")
+
+
+def _sentence(text: str, fields: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}" + (f": {fields}." if fields else ".")
+
+
+def _finding_row(report: Report, finding: Finding) -> FindingRow:
+    verdicts = {v.finding_id: v for v in report.concordance.per_finding} if report.concordance else {}
+    verdict = verdicts.get(finding.id)
+    return FindingRow(
+        level=finding.level,
+        side=finding.side,
+        what=what_text(finding),
+        severity=SEVERITY_WORDS[finding.severity],
+        tone=finding.severity,
+        values=tuple(measurement_text(m) for m in finding.measurements),
+        probability=probability_text(finding),
+        basis=finding.basis,
+        roots=", ".join(root.replace(":", " ") for root in finding.roots_at_risk),
+        verdict=VERDICT_WORDS[verdict.verdict] if verdict else "",
+        reasons=verdict.reasons if verdict else (),
+    )
+
+
+def _withheld_row(item: Withheld) -> WithheldRow:
+    return WithheldRow(item.level or "all levels", item.side or "", KIND_WORDS[item.kind], item.reason, item.code)
+
+
+def what_text(finding: Finding) -> str:
+    """What was found in words: kind, type of a herniation, zone."""
+    words = KIND_WORDS[finding.kind]
+    if finding.kind == "herniation" and finding.type:
+        words = "no herniation seen" if finding.type == "none" else f"herniation: {finding.type}"
+    return f"{words}, {finding.zone}" if finding.zone and finding.zone != finding.side else words
+
+
+def place_text(level: str, side: str | None) -> str:
+    """Level and side in words, "L4-L5 right"."""
+    return f"{level} {side}" if side else level
+
+
+def measurement_text(measurement: Measurement) -> str:
+    """One value with its uncertainty: "recess depth 1.9 ± 0.6 mm (borderline)"."""
+    text = value_text(measurement)
+    if measurement.uncertainty is not None:
+        digits = 1 if measurement.unit == "mm" else 0
+        value = f"{measurement.value:.{digits}f} ± {measurement.uncertainty:.{digits}f}"
+        text = f"{value} {unit_text(measurement.unit)}"
+    return f"{spoken(measurement.name)} {text}" + (" (borderline)" if measurement.borderline else "")
+
+
+def probability_text(finding: Finding) -> str:
+    """Probability of the stated kind being moderate or worse, with its interval; empty where none is given."""
+    if finding.probability is None:
+        return ""
+    text = f"{finding.probability:.2f}"
+    return f"{text} ({finding.interval[0]:.2f}–{finding.interval[1]:.2f})" if finding.interval else text
+
+
+def field_text(field: str) -> str:
+    """A field of the examination in words: `right.mrc.tibialis_anterior` becomes "right tibialis anterior (mrc)"."""
+    parts = field.replace(":", ".").split(".")
+    where = parts.pop(0) if parts[0] in {"left", "right", "general"} else ""
+    group = parts.pop(0) if len(parts) > 1 else ""
+    name = " ".join(parts).replace("_", " ")
+    words = [where if where != "general" else "", name, f"({group})" if group else ""]
+    return " ".join(word for word in words if word)
+
+
+def value_of_field(field: str, value: Any) -> str:
+    """A field with what was recorded in it; lists are joined, an empty value is "not examined"."""
+    if isinstance(value, list | tuple):
+        value = ", ".join(str(item) for item in value)
+    shown = (
+        {True: "yes", False: "no", None: "not examined"}.get(value, value) if isinstance(value, bool | None) else value
+    )
+    return f"{field_text(field)}: {shown}"
+
+
+def _parts(report: Report) -> tuple[Part, ...]:
+    """Narrative sections in the report's own order, each with the tables on its subject; left-over tables follow."""
+    tables = _tables(report)
+    parts = []
+    for section in report.narrative:
+        mine = tuple(tables.pop(subject) for subject in _subjects(section) if subject in tables)
+        parts.append(Part(section.section, tuple((s.id, s.text) for s in section.sentences), mine))
+    return (*parts, *(Part(table.title, (), (table,)) for table in tables.values()))
+
+
+_SUBJECTS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("must not wait", ("triage", "sources")),
+    ("explain the deficit", ("verdicts",)),
+    ("unexplained", ("unexplained", "alternatives")),
+    ("not examined", ("not_examined", "missing")),
+    ("may be wrong", ("contradictions",)),
+    ("why", ()),
+)
+
+
+def _subjects(section: Section) -> tuple[str, ...]:
+    name = section.section.replace("_", " ").lower()
+    return next((subjects for words, subjects in _SUBJECTS if words in name), ())
+
+
+def _tables(report: Report) -> dict[str, Table]:
+    tables: dict[str, Table] = {}
+    if report.triage:
+        rules = (
+            (r.id, r.text, "; ".join(value_of_field(k, v) for k, v in r.inputs.items()), r.source)
+            for r in report.triage.rules
+        )
+        tables["triage"] = Table("Rules that fired", ("Rule", "Text", "Recorded", "Source"), tuple(rules))
+        if report.triage.disagreements:
+            tables["sources"] = Table(
+                "Sources disagree",
+                ("Subject", "Positions", "Shown here"),
+                tuple(
+                    (d.subject, " ".join(f"{p.source}: “{p.says}”" for p in d.positions), d.shown)
+                    for d in report.triage.disagreements
+                ),
+            )
+    if report.concordance:
+        tables |= _concordance_tables(report)
+    if report.exam:
+        if report.exam.not_examined:
+            fields = ", ".join(field_text(field) for field in report.exam.not_examined)
+            tables["not_examined"] = Table("Not examined", ("Fields left blank",), ((fields,),))
+        if report.exam.contradictions:
+            tables["contradictions"] = Table(
+                "Recorded values that do not fit together",
+                ("Rule", "Fields"),
+                tuple((c.id, ", ".join(field_text(f) for f in c.fields)) for c in report.exam.contradictions),
+                note="Neither value was changed.",
+            )
+    if report.second_read:
+        tables["second_read"] = _second_read_table(report)
+    return {name: table for name, table in tables.items() if table.rows}
+
+
+def _concordance_tables(report: Report) -> dict[str, Table]:
+    concordance = report.concordance
+    if concordance is None:
+        return {}
+    by_id = {finding.id: finding for finding in report.findings}
+    verdicts = []
+    for verdict in concordance.per_finding:
+        finding = by_id.get(verdict.finding_id)
+        name = f"{place_text(finding.level, finding.side)} {what_text(finding)}" if finding else verdict.finding_id
+        verdicts.append((name, VERDICT_WORDS[verdict.verdict], "; ".join(verdict.reasons), ", ".join(verdict.rules)))
+    return {
+        "verdicts": Table("Finding by finding", ("Finding", "Verdict", "Reasons", "Rules"), tuple(verdicts)),
+        "unexplained": Table(
+            "Deficits without a matching finding",
+            ("Recorded deficit",),
+            tuple((field_text(field),) for field in concordance.unexplained_deficits),
+        ),
+        "alternatives": Table(
+            "Other causes that fit recorded signs",
+            ("Cause", "For", "Against"),
+            tuple((a.name, "; ".join(a.for_), "; ".join(a.against)) for a in concordance.alternatives),
+        ),
+        "missing": Table(
+            "Items that would separate the causes most",
+            ("Item",),
+            tuple((field_text(item.field),) for item in concordance.missing)
+            + tuple((test,) for test in concordance.next_tests),
+        ),
+    }
+
+
+def _second_read_table(report: Report) -> Table:
+    second = report.second_read
+    if second is None:
+        return Table("Against the first read", (), ())
+    rows = [
+        (
+            place_text(d.level, d.side),
+            KIND_WORDS.get(d.kind, d.kind),
+            _graded(d.theirs),
+            _graded(d.ours),
+            f"{d.id}, {d.direction}",
+        )
+        for d in sorted(second.discrepancies, key=lambda d: -d.weight)
+    ]
+    note = (
+        f"Agreement in {len(second.agreements)} place{'s' if len(second.agreements) != 1 else ''}; "
+        f"not comparable in {len(second.not_comparable)}. Agreement is not correctness."
+    )
+    rows = rows or [("none", "", "", "", "no place differs")]
+    return Table("Against the first read", ("Place", "What", "First read", "Here", "Difference"), tuple(rows), note)
+
+
+def _graded(value: str | None) -> str:
+    return "not mentioned" if value is None else SEVERITY_WORDS.get(value, value)
+
+
+def _series(report: Report) -> Table:
+    rows = []
+    for item in report.study.series if report.study else ():
+        spacing = " × ".join(f"{value:.2f}" for value in item.spacing_mm) if item.spacing_mm else "not known"
+        reason = item.reason + (f" Warnings: {', '.join(item.warnings)}." if item.warnings else "")
+        rows.append((ROLE_WORDS[item.role], str(item.slices), spacing, reason))
+    return Table("Series", ("Role", "Slices", "Spacing, mm", "Why this role"), tuple(rows))
+
+
+def _levels(report: Report) -> Table:
+    rows = tuple(
+        (
+            level.name + (f" (or {level.alternative_name})" if level.alternative_name else ""),
+            f"{level.confidence:.2f}",
+            level.basis,
+        )
+        for level in report.levels
+    )
+    numbering = report.study.numbering if report.study else ""
+    note = "" if numbering != "uncertain" else "Level numbering is uncertain; names may shift by one."
+    return Table("Levels", ("Disc", "Confidence in the name", "Basis"), rows, note)
+
+
+def _provenance(report: Report) -> tuple[tuple[str, str], ...]:
+    used = report.software
+    rows = [("Report", report.id), ("Result key", report.result_key), ("Software", f"recess {used.version}")]
+    rows += [("Commit", used.commit)] if used.commit else []
+    rows += [("Configuration", used.configs_sha256)]
+    rows += [
+        ("Model", f"{m.name} {m.version}, {m.sha256}; trained on {m.trained_on}; calibrated on {m.calibrated_on}")
+        for m in report.models
+    ]
+    if report.study:
+        rows += [("Study", report.study.study_instance_uid), ("Input", report.study.manifest_sha256)]
+    if report.runtime:
+        rows += [("Runtime", f"{report.runtime.device}, {report.runtime.precision}, {report.runtime.engine}")]
+        rows += [("Fallback", text) for text in report.runtime.fallbacks]
+    return (*rows, ("Libraries", ", ".join(f"{name} {version}" for name, version in used.libraries.items())))
+
+
+def _flag_order(finding: Finding) -> tuple[int, int, int]:
+    return (-SEVERITY_RANK[finding.severity], *_place_order(finding)[:2])
+
+
+def _place_order(finding: Finding) -> tuple[int, int, str]:
+    return -_index(_LEVEL_ORDER, finding.level), _index(_SIDE_ORDER, finding.side), finding.kind
+
+
+def _withheld_order(item: Withheld) -> tuple[int, int, str]:
+    return -_index(_LEVEL_ORDER, item.level), _index(_SIDE_ORDER, item.side), item.kind
+
+
+def _index(order: Iterable[str | None], value: str | None) -> int:
+    known = tuple(order)
+    return known.index(value) if value in known else len(known)
