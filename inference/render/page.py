@@ -213,7 +213,9 @@ def what_text(finding: Finding) -> str:
     """What was found in words: kind, type of a herniation, zone."""
     words = KIND_WORDS[finding.kind]
     if finding.kind == "herniation" and finding.type:
-        words = "no herniation seen" if finding.type == "none" else f"herniation: {finding.type}"
+        if finding.type == "none":
+            return "no herniation seen"
+        words = f"herniation: {finding.type}"
     return f"{words}, {finding.zone}" if finding.zone and finding.zone != finding.side else words
 
 

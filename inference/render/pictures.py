@@ -218,7 +218,8 @@ def _slice_of(volume: Volume, measurement: Measurement) -> int | None:
 
 def spoken(name: str) -> str:
     """A value's name as people say it: `recess_depth_left` becomes "recess depth left"."""
-    return name.replace("_mm2", "").replace("_mm", "").replace("_", " ").strip()
+    words = name.removesuffix("_mm2").removesuffix("_mm").split("_")
+    return " ".join("AP" if word == "ap" else word for word in words)
 
 
 def value_text(measurement: Measurement) -> str:
