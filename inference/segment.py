@@ -156,7 +156,8 @@ class AxialSlice:
     @property
     def labels(self) -> NDArray[np.uint8]:
         """Most probable class of every pixel of the window."""
-        return np.argmax(self.probabilities, axis=0).astype(np.uint8)
+        classes: NDArray[np.uint8] = np.argmax(self.probabilities, axis=0).astype(np.uint8)
+        return classes
 
 
 @dataclass(frozen=True)
