@@ -95,6 +95,11 @@ class ObjectLimits(_Strict):
     max_rows_columns: int
     max_frames: int
     max_decoded_bytes: int
+    max_elements: int
+    max_element_bytes: int
+    max_depth: int
+    max_inflate_ratio: int
+    inflate_floor_bytes: int
 
 
 class ArchiveLimits(_Strict):
@@ -102,6 +107,7 @@ class ArchiveLimits(_Strict):
     max_bytes_out: int
     max_ratio_entry: int
     max_ratio_overall: int
+    ratio_floor_bytes: int
 
 
 class ChildLimits(_Strict):
@@ -109,6 +115,9 @@ class ChildLimits(_Strict):
     cpu_seconds: int
     wall_seconds: int
     open_files: int
+    cpu_share: float
+    max_restarts: int
+    max_message_bytes: int
 
 
 class GeometryLimits(_Strict):
@@ -125,6 +134,17 @@ class GeometryLimits(_Strict):
     min_slices: int
 
 
+class ContrastLimits(_Strict):
+    """What tells the weightings apart: header times in ms, and the pixel features of dicom_io.roles."""
+
+    t1_echo_below_ms: float
+    t1_repetition_below_ms: float
+    t1_inversion_ms: tuple[float, float]
+    t2_echo_from_ms: float
+    t2_repetition_from_ms: float
+    stir_inversion_ms: tuple[float, float]
+
+
 class AnatomyLimits(_Strict):
     body_ap_mm: tuple[float, float]
     body_height_mm: tuple[float, float]
@@ -137,6 +157,7 @@ class Limits(_Strict):
     archive: ArchiveLimits
     child: ChildLimits
     geometry: GeometryLimits
+    contrast: ContrastLimits
     anatomy: AnatomyLimits
 
 

@@ -49,6 +49,7 @@ class Stack:
     description: str
     echo_time_ms: float | None
     repetition_time_ms: float | None
+    inversion_time_ms: float | None = None
     warnings: tuple[Notice, ...] = ()
 
 

@@ -1,0 +1,269 @@
+"""The child process: the only place where bytes of unknown origin are parsed and decoded (`python -m dicom_io.decode`).
+
+Reads objects from standard input, answers each with a length-limited JSON verdict and raw pixel bytes on standard output, under its own resource limits.
+Never reused for another study: decoders have been seen to hand out memory that another patient's pixels had occupied.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import resource
+import struct
+import sys
+import time
+import warnings
+import zlib
+from io import BytesIO
+from typing import Any, BinaryIO
+
+import numpy as np
+import pydicom
+import pydicom.config
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.filereader import _read_file_meta_info, read_preamble
+from pydicom.multival import MultiValue
+from pydicom.pixels import get_decoder
+from pydicom.uid import UID
+
+from dicom_io.header import Verdict
+from dicom_io.header_reading import HeaderFault, read_header
+from dicom_io.structure import Structure, StructureFault, StructureLimits, walk
+
+REQUEST = struct.Struct("<Q")  # length of the object that follows
+REPLY = struct.Struct("<IQ")  # length of the JSON verdict, length of the pixel bytes
+END = 0xFFFFFFFFFFFFFFFF
+_EXECUTABLE_PREAMBLES = (b"MZ", b"\x7fELF", b"#!")
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+_IMPLICIT = "1.2.840.10008.1.2"
+_BIG_ENDIAN = "1.2.840.10008.1.2.2"
+_LOSSY = frozenset(
+    {"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81", "1.2.840.10008.1.2.4.91"}
+    | {"1.2.840.10008.1.2.4.203"}
+)
+_KEPT_BITS = {8: "u1", 16: "u2", 32: "u4"}
+
+
+class _Refused(Exception):
+    def __init__(self, code: str, state: str = "refused") -> None:
+        super().__init__(code)
+        self.code = code
+        self.state = state
+
+
+def main() -> None:
+    """Answer objects until the end mark, the CPU share of one child is used up, or the pipe closes."""
+    stream, out = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a decoder that prints must not speak into the protocol
+    settings = json.loads(_exactly(stream, REQUEST.unpack(_exactly(stream, REQUEST.size))[0]))
+    _confine(settings)
+    study = settings.get("study")
+    while True:
+        length = REQUEST.unpack(_exactly(stream, REQUEST.size))[0]
+        if length == END:
+            return
+        verdict, pixels = examine(_exactly(stream, length), settings["object"], study)
+        if verdict.header is not None and study is None:
+            study = verdict.header.study_instance_uid
+        message = json.dumps(dataclasses.asdict(verdict), allow_nan=False).encode()
+        out.write(REPLY.pack(len(message), 0 if pixels is None else pixels.nbytes) + message)
+        if pixels is not None:
+            out.write(pixels.data.cast("B"))
+        out.flush()
+        if time.process_time() > settings["cpu_share"]:
+            return
+
+
+def examine(
+    data: bytes, limits: dict[str, Any], study: str | None = None
+) -> tuple[Verdict, NDArray[np.integer[Any]] | None]:
+    """Verdict on one object, and its stored values (frames, rows, columns) when they are wanted and whole.
+
+    Pixels are decoded only for the study named (or for any, when None): objects of another study are answered with
+    their header alone, to be handed to another child.
+    """
+    found: list[str] = []
+    header = None
+    try:
+        syntax, start = _file_meta(data, found)
+        body, start = _inflate(data, start, syntax, limits)
+        structure = _structure(body, start, syntax, limits)
+        found += structure.warnings
+        dataset = _parse(data, structure)
+        header = read_header(dataset, found)
+        if study is not None and header.study_instance_uid != study:
+            return Verdict("accepted", warnings=tuple(found), header=header, other_study=True), None
+        if syntax in _LOSSY:
+            found.append("LOSSY")
+        pixels = _pixels(dataset, structure, syntax, limits, found) if header.has_pixels else None
+    except (_Refused, HeaderFault) as fault:
+        return Verdict(fault.state, fault.code, tuple(found), header), None
+    except StructureFault as fault:
+        return Verdict("refused" if fault.refused else "quarantined", fault.code, tuple(found), header), None
+    except (MemoryError, RecursionError):
+        return Verdict("refused", "LIMIT", tuple(found), header), None
+    except Exception:  # every fault of a foreign parser must become a declared outcome
+        return Verdict("quarantined", "INTERNAL", tuple(found), header), None
+    return Verdict("accepted", "", tuple(found), header, "" if pixels is None else pixels.dtype.str), pixels
+
+
+def _exactly(stream: BinaryIO, length: int) -> bytes:
+    data = stream.read(length)
+    if len(data) != length:
+        sys.exit(0)  # the parent is gone
+    return data
+
+
+def _confine(settings: dict[str, Any]) -> None:
+    child = settings["child"]
+    for kind, value in (
+        (resource.RLIMIT_AS, child["memory_bytes"]),
+        (resource.RLIMIT_CPU, child["cpu_seconds"]),
+        (resource.RLIMIT_NOFILE, child["open_files"]),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        _, hard = resource.getrlimit(kind)
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (value, value))
+    logging.disable(logging.CRITICAL)  # parser messages repeat header text
+    warnings.simplefilter("ignore")
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+
+
+def _file_meta(data: bytes, found: list[str]) -> tuple[str, int]:
+    """Transfer syntax UID and where the data set begins."""
+    if not data:
+        raise _Refused("EMPTY")
+    if data[128:132] != b"DICM":
+        if data[:4] != b"\x02\x00\x00\x00":
+            raise _Refused("NOT_DICOM")
+        found.append("NO_PREAMBLE")
+    elif data.startswith(_EXECUTABLE_PREAMBLES):
+        found.append("PREAMBLE_EXECUTABLE")
+    stream = BytesIO(data)
+    try:
+        read_preamble(stream, force=True)
+        meta = _read_file_meta_info(stream)
+        syntax = str(meta.get("TransferSyntaxUID", "")).strip(" \0")
+    except Exception as error:
+        raise _Refused("TRUNCATED") from error
+    if not syntax or not UID(syntax).is_transfer_syntax or UID(syntax).is_private:
+        raise _Refused("SYNTAX_UNKNOWN", "quarantined")
+    if stream.tell() >= len(data):
+        raise _Refused("TRUNCATED")
+    return syntax, stream.tell()
+
+
+def _inflate(data: bytes, start: int, syntax: str, limits: dict[str, Any]) -> tuple[bytes, int]:
+    """The data set's plain bytes; a deflated one is inflated only as far as the limit allows."""
+    if syntax != _DEFLATED:
+        return data, start
+    most = min(limits["max_bytes"], max(limits["inflate_floor_bytes"], limits["max_inflate_ratio"] * len(data)))
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        body = inflater.decompress(data[start:], most)
+    except zlib.error as error:
+        raise _Refused("TRUNCATED") from error
+    if inflater.unconsumed_tail:
+        raise _Refused("DECOMPRESSION_LIMIT")
+    if not inflater.eof:
+        raise _Refused("TRUNCATED")
+    return body, 0
+
+
+def _structure(body: bytes, start: int, syntax: str, limits: dict[str, Any]) -> Structure:
+    bounds = StructureLimits(limits["max_elements"], limits["max_element_bytes"], limits["max_depth"])
+    return walk(body, start, implicit=syntax == _IMPLICIT, little=syntax != _BIG_ENDIAN, limits=bounds)
+
+
+def _parse(data: bytes, structure: Structure) -> Dataset:
+    """The data set as pydicom reads it; it must hold every element that stands in the bytes."""
+    dataset = pydicom.dcmread(BytesIO(data), force=True)
+    expected = {tag for tag in structure.tags if tag & 0xFFFF and tag >> 16 != 0xFFFC}
+    if not expected <= {int(tag) for tag in dataset.keys()} or not expected:  # noqa: SIM118 (a Dataset iterates values)
+        raise _Refused("TRUNCATED")
+    return dataset
+
+
+def _integer(dataset: Dataset, keyword: str, default: int | None = None) -> int:
+    """An unsigned value that decides how pixels are read; anything but one small integer is a fault."""
+    value = dataset.get(keyword, default)
+    if isinstance(value, MultiValue) or value is None or isinstance(value, bytes | float):
+        raise _Refused("PIXEL_FORMAT", "quarantined")
+    try:
+        return int(str(value))
+    except ValueError as error:
+        raise _Refused("PIXEL_FORMAT", "quarantined") from error
+
+
+def _pixels(
+    dataset: Dataset, structure: Structure, syntax: str, limits: dict[str, Any], found: list[str]
+) -> NDArray[np.integer[Any]]:
+    """Stored values, masked to BitsStored and sign-extended: (frames, rows, columns), little endian."""
+    rows, columns = _integer(dataset, "Rows"), _integer(dataset, "Columns")
+    frames, samples = _integer(dataset, "NumberOfFrames", 1) or 1, _integer(dataset, "SamplesPerPixel", 1)
+    allocated, stored = _integer(dataset, "BitsAllocated"), _integer(dataset, "BitsStored")
+    high, signed = _integer(dataset, "HighBit", stored - 1), _integer(dataset, "PixelRepresentation", 0)
+    if not (0 < rows <= limits["max_rows_columns"] and 0 < columns <= limits["max_rows_columns"]):
+        raise _Refused("DIMENSION_LIMIT")
+    if not 0 < frames <= limits["max_frames"]:
+        raise _Refused("DIMENSION_LIMIT")
+    if samples != 1 or allocated not in _KEPT_BITS or not 0 < stored <= allocated or signed not in (0, 1):
+        raise _Refused("COLOUR" if samples != 1 else "PIXEL_FORMAT", "quarantined")
+    if not stored - 1 <= high < allocated:
+        raise _Refused("PIXEL_FORMAT", "quarantined")
+    size = rows * columns * frames * allocated // 8
+    if size > limits["max_decoded_bytes"]:
+        raise _Refused("DIMENSION_LIMIT")
+    if "PixelData" not in dataset:
+        raise _Refused("PIXEL_FORMAT", "quarantined")
+    if structure.pixel_length >= 0:
+        values = _native(dataset.PixelData, size, allocated, syntax != _BIG_ENDIAN, found)
+        values = _masked(values, allocated, stored, high, bool(signed))
+    else:
+        values = _compressed(dataset, syntax, size, allocated, bool(signed))
+    return np.ascontiguousarray(values.reshape(frames, rows, columns))
+
+
+def _native(raw: bytes, size: int, allocated: int, little: bool, found: list[str]) -> NDArray[np.integer[Any]]:
+    if len(raw) < size:
+        raise _Refused("PIXEL_LENGTH", "quarantined")
+    if len(raw) > size + size % 2:
+        if any(raw[size:]):
+            raise _Refused("PIXEL_LENGTH", "quarantined")
+        found.append("PIXEL_TRAILING")
+    kind = np.dtype(("<" if little else ">") + _KEPT_BITS[allocated])
+    return np.frombuffer(raw, kind, count=size // kind.itemsize).astype(kind.newbyteorder("<"), copy=False)
+
+
+def _masked(
+    values: NDArray[np.integer[Any]], allocated: int, stored: int, high: int, signed: bool
+) -> NDArray[np.integer[Any]]:
+    """Only the stored bits count (PS3.5 8.1.1): overlays once lived in the others."""
+    if stored < allocated or high != stored - 1:
+        values = (values >> (high + 1 - stored)) & np.array((1 << stored) - 1, values.dtype)
+    if not signed:
+        return values
+    spare = allocated - stored
+    return (values << spare).view(f"<i{allocated // 8}") >> spare
+
+
+def _compressed(dataset: Dataset, syntax: str, size: int, allocated: int, signed: bool) -> NDArray[np.integer[Any]]:
+    try:
+        decoded, _ = get_decoder(UID(syntax)).as_array(dataset, raw=True)
+    except (MemoryError, RecursionError):
+        raise
+    except Exception as error:
+        raise _Refused("DECODE", "quarantined") from error
+    kind = np.dtype(("<i" if signed else "<u") + str(allocated // 8))
+    if decoded.size * kind.itemsize != size or decoded.dtype.kind != kind.kind:
+        raise _Refused("DECODE", "quarantined")
+    return decoded.astype(kind, copy=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,267 @@
+"""Takes the attributes that matter out of a parsed data set, number by number, in the child process.
+
+Attributes and where they stand in enhanced multi-frame objects: PS3.3 C.7.6.16 (functional groups), C.8.3, C.8.13.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from dicom_io.header import FrameHeader, Header, NumberFault, Vector2, Vector3, Vector6, parse_numbers
+
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+_MAX_UID = 64
+_MAX_TEXT = 256
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
+_LEGACY_ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.4"
+
+
+class HeaderFault(Exception):
+    """A header without which the object cannot be filed; `code` says what is wrong."""
+
+    def __init__(self, code: str, state: str = "refused") -> None:
+        super().__init__(code)
+        self.code = code
+        self.state = state
+
+
+def read_header(dataset: Dataset, found: list[str]) -> Header:
+    """Header of a parsed object. Appends warning codes to `found`; HeaderFault when UIDs are missing or malformed."""
+    sop_class = _text(dataset, "SOPClassUID", found)
+    meta_class = _text(dataset.file_meta, "MediaStorageSOPClassUID", found)
+    meta_uid = _text(dataset.file_meta, "MediaStorageSOPInstanceUID", found)
+    sop_instance_uid = _uid(dataset, "SOPInstanceUID", found)
+    if (sop_class and meta_class and sop_class != meta_class) or (meta_uid and meta_uid != sop_instance_uid):
+        raise HeaderFault("META_UID_MISMATCH", "quarantined")
+    if not sop_class:
+        found.append("CLASS_ABSENT")
+    number_of_frames = _whole(dataset, "NumberOfFrames") or 1
+    enhanced = sop_class in (_ENHANCED_MR, _LEGACY_ENHANCED_MR) or "PerFrameFunctionalGroupsSequence" in dataset
+    image_type = _texts(dataset, "ImageType", found)
+    return Header(
+        study_instance_uid=_uid(dataset, "StudyInstanceUID", found),
+        series_instance_uid=_uid(dataset, "SeriesInstanceUID", found),
+        sop_instance_uid=sop_instance_uid,
+        sop_class_uid=sop_class,
+        transfer_syntax_uid=_text(dataset.file_meta, "TransferSyntaxUID", found),
+        modality=_text(dataset, "Modality", found),
+        frame_of_reference_uid=_text(dataset, "FrameOfReferenceUID", found),
+        patient_id=_text(dataset, "PatientID", found),
+        issuer_of_patient_id=_text(dataset, "IssuerOfPatientID", found),
+        patient_name=_text(dataset, "PatientName", found),
+        birth_date=_text(dataset, "PatientBirthDate", found),
+        sex=_text(dataset, "PatientSex", found),
+        age=_text(dataset, "PatientAge", found),
+        study_date=_text(dataset, "StudyDate", found),
+        study_time=_text(dataset, "StudyTime", found),
+        accession_number=_text(dataset, "AccessionNumber", found),
+        study_id=_text(dataset, "StudyID", found),
+        referring_physician=_text(dataset, "ReferringPhysicianName", found),
+        series_number=_whole(dataset, "SeriesNumber"),
+        description=_text(dataset, "SeriesDescription", found),
+        image_type=image_type,
+        scan_options=_texts(dataset, "ScanOptions", found),
+        contrast_agent=bool(_text(dataset, "ContrastBolusAgent", found)) or "ContrastBolusAgentSequence" in dataset,
+        patient_position=_text(dataset, "PatientPosition", found),
+        photometric=_text(dataset, "PhotometricInterpretation", found),
+        samples=_whole(dataset, "SamplesPerPixel") or 1,
+        rows=_whole(dataset, "Rows") or 0,
+        columns=_whole(dataset, "Columns") or 0,
+        number_of_frames=number_of_frames,
+        has_pixels=any(keyword in dataset for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")),
+        padding_value=_padding(dataset),
+        frames=_enhanced_frames(dataset, number_of_frames, image_type) if enhanced else (_plain_frame(dataset),),
+    )
+
+
+def _raw(dataset: Dataset, keyword: str) -> Any:
+    """Value as it stands in the file: bytes when pydicom has not touched it yet, None when absent."""
+    tag = tag_for_keyword(keyword)
+    if tag is None or tag not in dataset:
+        return None
+    element = dataset.get_item(tag)
+    return element.value if element is not None else None
+
+
+def _text(dataset: Dataset, keyword: str, found: list[str]) -> str:
+    if keyword not in dataset:
+        return ""
+    try:
+        value = dataset[keyword].value
+    except Exception:  # an unreadable text is an absent text, and told
+        found.append("TEXT_INVALID")
+        return ""
+    text = "" if value is None else str(value).strip(" \0")
+    clean = _CONTROL.sub(" ", text)[:_MAX_TEXT]
+    if clean != text and "TEXT_CONTROL" not in found:
+        found.append("TEXT_CONTROL")
+    return clean
+
+
+def _texts(dataset: Dataset, keyword: str, found: list[str]) -> tuple[str, ...]:
+    value = dataset.get(keyword)
+    if value is None or isinstance(value, str):
+        return tuple(part for part in [_text(dataset, keyword, found)] if part)
+    try:
+        return tuple(_CONTROL.sub(" ", str(part)).strip()[:_MAX_TEXT] for part in list(value)[:16])
+    except TypeError:
+        return ()
+
+
+def _uid(dataset: Dataset, keyword: str, found: list[str]) -> str:
+    raw = _raw(dataset, keyword)
+    text = raw.decode("latin-1") if isinstance(raw, bytes) else str(raw or "")
+    trimmed = text.rstrip("\0") if text.endswith("\0") else text
+    uid = text.strip(" \0")
+    if not uid:
+        raise HeaderFault("UID_MISSING")
+    if len(uid) > _MAX_UID or not _UID.fullmatch(uid):
+        raise HeaderFault("UID_MALFORMED")
+    lenient = uid != trimmed or any(len(part) > 1 and part.startswith("0") for part in uid.split("."))
+    if lenient and "UID_LENIENT" not in found:
+        found.append("UID_LENIENT")
+    return uid
+
+
+def _whole(dataset: Dataset, keyword: str) -> int | None:
+    try:
+        value = dataset.get(keyword)
+        return None if value is None or str(value).strip() == "" else int(str(value))
+    except Exception:  # not a whole number: for these attributes the same as absent
+        return None
+
+
+def _padding(dataset: Dataset) -> int | None:
+    value = dataset.get("PixelPaddingValue")
+    if isinstance(value, bytes):
+        signed = _whole(dataset, "PixelRepresentation") == 1
+        return int.from_bytes(value[:2], "little", signed=signed) if len(value) >= 2 else None
+    return _whole(dataset, "PixelPaddingValue")
+
+
+def _numbers(dataset: Dataset | None, keyword: str, count: int, faults: dict[str, str]) -> tuple[float, ...] | None:
+    """Finite numbers of an attribute, None when absent or empty; a fault is noted under the keyword."""
+    if dataset is None:
+        return None
+    tag = tag_for_keyword(keyword)
+    if tag is None or tag not in dataset:
+        return None
+    element: Any = dataset.get_item(tag)
+    raw = element.value
+    try:
+        if isinstance(element, RawDataElement) and isinstance(raw, bytes):
+            if str(element.VR or "DS") in ("DS", "IS"):
+                raw = raw.decode("ascii", "replace").strip(" \0")
+                return parse_numbers(raw, count, keyword) if raw else None
+            raw = dataset[keyword].value
+        if raw is None or raw == "":
+            return None
+        values = tuple(float(part) for part in (raw if isinstance(raw, list | tuple) or count > 1 else [raw]))
+    except (NumberFault, ValueError, TypeError):
+        faults[keyword] = "NUMBER_INVALID"
+        return None
+    if len(values) != count or not all(math.isfinite(value) for value in values):
+        faults[keyword] = "NUMBER_INVALID"
+        return None
+    return values
+
+
+def _number(dataset: Dataset | None, keyword: str, faults: dict[str, str]) -> float | None:
+    values = _numbers(dataset, keyword, 1, faults)
+    return None if values is None else values[0]
+
+
+def _vector3(values: tuple[float, ...] | None) -> Vector3 | None:
+    return None if values is None else (values[0], values[1], values[2])
+
+
+def _vector6(values: tuple[float, ...] | None) -> Vector6 | None:
+    return None if values is None else (values[0], values[1], values[2], values[3], values[4], values[5])
+
+
+def _vector2(values: tuple[float, ...] | None) -> Vector2 | None:
+    return None if values is None else (values[0], values[1])
+
+
+def _scaling(dataset: Dataset | None, faults: dict[str, str]) -> tuple[float, float]:
+    slope, intercept = _number(dataset, "RescaleSlope", faults), _number(dataset, "RescaleIntercept", faults)
+    return (1.0 if slope is None else slope), (0.0 if intercept is None else intercept)
+
+
+def _plain_frame(dataset: Dataset) -> FrameHeader:
+    faults: dict[str, str] = {}
+    slope, intercept = _scaling(dataset, faults)
+    return FrameHeader(
+        position=_vector3(_numbers(dataset, "ImagePositionPatient", 3, faults)),
+        orientation=_vector6(_numbers(dataset, "ImageOrientationPatient", 6, faults)),
+        pixel_spacing=_vector2(_numbers(dataset, "PixelSpacing", 2, faults)),
+        slice_thickness=_number(dataset, "SliceThickness", faults),
+        spacing_between_slices=_number(dataset, "SpacingBetweenSlices", faults),
+        echo_time=_number(dataset, "EchoTime", faults),
+        repetition_time=_number(dataset, "RepetitionTime", faults),
+        inversion_time=_number(dataset, "InversionTime", faults),
+        b_value=_number(dataset, "DiffusionBValue", faults),
+        temporal_position=_number(dataset, "TemporalPositionIdentifier", faults),
+        slope=slope,
+        intercept=intercept,
+        faults=faults,
+    )
+
+
+def _enhanced_frames(dataset: Dataset, count: int, image_type: tuple[str, ...]) -> tuple[FrameHeader, ...]:
+    """One header a frame: the frame's own functional group first, then the shared one."""
+    shared_items = dataset.get("SharedFunctionalGroupsSequence")
+    shared = shared_items[0] if isinstance(shared_items, Sequence) and len(shared_items) else Dataset()
+    groups = dataset.get("PerFrameFunctionalGroupsSequence")
+    groups = list(groups) if isinstance(groups, Sequence) else []
+    if len(groups) != count:
+        raise HeaderFault("FRAMES_INCONSISTENT", "quarantined")
+    return tuple(_enhanced_frame(group, shared, number + 1, image_type) for number, group in enumerate(groups))
+
+
+def _macro(group: Dataset, shared: Dataset, keyword: str) -> Dataset | None:
+    for place in (group, shared):
+        items = place.get(keyword)
+        if isinstance(items, Sequence) and len(items):
+            return items[0]
+    return None
+
+
+def _enhanced_frame(group: Dataset, shared: Dataset, number: int, image_type: tuple[str, ...]) -> FrameHeader:
+    faults: dict[str, str] = {}
+    measures = _macro(group, shared, "PixelMeasuresSequence")
+    position = _macro(group, shared, "PlanePositionSequence")
+    orientation = _macro(group, shared, "PlaneOrientationSequence")
+    timing = _macro(group, shared, "MRTimingAndRelatedParametersSequence")
+    echo = _macro(group, shared, "MREchoSequence")
+    modifier = _macro(group, shared, "MRModifierSequence")
+    diffusion = _macro(group, shared, "MRDiffusionSequence")
+    content = _macro(group, shared, "FrameContentSequence")
+    kind = _macro(group, shared, "MRImageFrameTypeSequence")
+    slope, intercept = _scaling(_macro(group, shared, "PixelValueTransformationSequence"), faults)
+    inversion = _numbers(modifier, "InversionTimes", 1, {})
+    return FrameHeader(
+        frame=number,
+        position=_vector3(_numbers(position, "ImagePositionPatient", 3, faults)),
+        orientation=_vector6(_numbers(orientation, "ImageOrientationPatient", 6, faults)),
+        pixel_spacing=_vector2(_numbers(measures, "PixelSpacing", 2, faults)),
+        slice_thickness=_number(measures, "SliceThickness", faults),
+        spacing_between_slices=_number(measures, "SpacingBetweenSlices", faults),
+        echo_time=_number(echo, "EffectiveEchoTime", faults),
+        repetition_time=_number(timing, "RepetitionTime", faults),
+        inversion_time=None if inversion is None else inversion[0],
+        b_value=_number(diffusion, "DiffusionBValue", faults),
+        temporal_position=_number(content, "TemporalPositionIndex", faults),
+        slope=slope,
+        intercept=intercept,
+        image_type=_texts(kind, "FrameType", []) if kind is not None else image_type,
+        faults=faults,
+    )

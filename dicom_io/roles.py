@@ -1,0 +1,80 @@
+"""Which part each stack plays: plane from geometry, weighting from TE, TR and TI, else from the pixels themselves.
+
+Header times: configs/limits.toml, [contrast]. The series description never decides.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from configs.loader import limits
+from dicom_io.contrast import weigh
+from dicom_io.header import Header
+from dicom_io.study import Stack
+
+_FAT_SATURATED = frozenset({"FS", "FATSAT", "SPAIR", "SPIR", "FS_GEMS"})
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A role with its reason, and codes of warnings that came up on the way."""
+
+    role: str
+    reason: str
+    codes: tuple[str, ...] = ()
+
+
+def judge(stack: Stack, header: Header) -> Judged:
+    """Role of a stack from its plane and weighting."""
+    plane = stack.volume.plane
+    if plane == "coronal":
+        return Judged("other", "coronal slices: no part of the reading")
+    by_times, reason = _by_times(stack, header)
+    if by_times is None:
+        seen = weigh(stack.volume)
+        by_times, reason = seen.weighting, f"no usable TE and TR; {seen.reason}"
+    return Judged(_role(plane, by_times), f"{plane} slices; {reason}")
+
+
+def _role(plane: str, weighting: str) -> str:
+    if plane == "sagittal":
+        return {"t1": "sagittal_t1", "t2": "sagittal_t2", "t2_fs": "sagittal_t2_fs"}.get(weighting, "other")
+    return {"t1": "axial_t1", "t2": "axial_t2"}.get(weighting, "other")
+
+
+def _by_times(stack: Stack, header: Header) -> tuple[str | None, str]:
+    """Weighting from header times with its reason; None when TE or TR is absent."""
+    cuts = limits().contrast
+    echo, repetition, inversion = stack.echo_time_ms, stack.repetition_time_ms, stack.inversion_time_ms
+    if echo is None or repetition is None:
+        return None, ""
+    told = f"TE {echo:.0f} ms, TR {repetition:.0f} ms" + (f", TI {inversion:.0f} ms" if inversion else "")
+    if inversion is not None and cuts.stir_inversion_ms[0] <= inversion <= cuts.stir_inversion_ms[1]:
+        return "t2_fs", f"STIR by {told}"
+    if echo < cuts.t1_echo_below_ms:
+        inverted = inversion is not None and cuts.t1_inversion_ms[0] <= inversion <= cuts.t1_inversion_ms[1]
+        if repetition < cuts.t1_repetition_below_ms or inverted:
+            agent = " after contrast agent" if header.contrast_agent else ""
+            return "t1", f"T1-weighted{agent} by {told}"
+        return "other", f"neither T1 nor T2 by {told}"
+    if echo >= cuts.t2_echo_from_ms and repetition >= cuts.t2_repetition_from_ms:
+        if _FAT_SATURATED & {option.upper() for option in header.scan_options}:
+            return "t2_fs", f"T2-weighted with fat suppression by {told} and scan options"
+        return "t2", f"T2-weighted by {told}"
+    return "other", f"neither T1 nor T2 by {told}"
+
+
+def rank(stacks: Sequence[Stack]) -> dict[str, tuple[Stack, ...]]:
+    """Stacks by role, best first: more slices, then finer pixels, then series UID and place, never file order."""
+    groups: dict[str, list[Stack]] = defaultdict(list)
+    for stack in stacks:
+        groups[stack.role].append(stack)
+    return {role: tuple(sorted(group, key=_rank_key)) for role, group in sorted(groups.items())}
+
+
+def _rank_key(stack: Stack) -> tuple[object, ...]:
+    grid = stack.volume.grid
+    origin = tuple(float(value) for value in grid.affine[:3, 3])
+    return (-grid.shape[0], max(grid.spacing[1:]), stack.series_instance_uid, origin)
