@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import sys
@@ -44,7 +45,7 @@ def run_steps(study: Path, device: str) -> dict[str, float]:
     marks: list[tuple[str, float]] = []
     analyze(read, engine=engine, progress=lambda name, _: marks.append((name, time.perf_counter())))
     marks.append(("end", time.perf_counter()))
-    for (name, begin), (_, end) in zip(marks, marks[1:], strict=False):
+    for (name, begin), (_, end) in itertools.pairwise(marks):
         seconds[name] = end - begin
     return seconds
 
