@@ -153,7 +153,7 @@ def build(recipe: Recipe, split: Split, rng: np.random.Generator, data: Path) ->
         return
     wholes = [w for w in whole_slices(data) if part_of(w.subset, w.patient, settings) == "train"]
     surroundings = [normalise(resample(w.image, (w.spacing,) * 2, spacing), recipe.input) for w in wholes[::3]]
-    labelled = _taught_slices(recipe, settings, wholes) if settings.whole_share > 0 else []
+    labelled = _taught_slices(recipe, settings, wholes, data) if settings.whole_share > 0 else []
     while True:
         if labelled and rng.random() < settings.whole_share:
             image, target, patient = _whole_sample(labelled, recipe, settings, rng)
@@ -228,19 +228,29 @@ class _Taught:
     pair: NDArray[np.float32] | None
 
 
-def _taught_slices(recipe: Recipe, settings: Settings, wholes: list[WholeSlice]) -> list[_Taught]:
+def disc_counts(data: Path) -> dict[tuple[int, str], int]:
+    """Discs that the publisher counted in each series: (patient, sequence) -> number."""
+    counts = {}
+    for row in read_table(data / "spider" / "overview.csv"):
+        patient, sequence = row["new_file_name"].split("_", 1)
+        counts[(int(patient), sequence)] = int(row["num_discs"])
+    return counts
+
+
+def _taught_slices(recipe: Recipe, settings: Settings, wholes: list[WholeSlice], data: Path) -> list[_Taught]:
     from training.datasets.teacher import label_whole_slice, load_teacher
 
     if settings.teacher is None:
         raise ValueError("whole_share > 0 needs `teacher`: the run folder of a network taught on the slabs")
     teacher = load_teacher(Path(settings.teacher), recipe)
     by_key = {(w.patient, w.sequence): w for w in wholes}
+    counts = disc_counts(data)
     taught = []
     for whole in wholes:
         if whole.sequence != "t2":
             continue
         image = normalise(resample(whole.image, (whole.spacing,) * 2, recipe.input.spacing_mm), recipe.input)
-        target = label_whole_slice(teacher, image)
+        target = label_whole_slice(teacher, image, counts[(whole.patient, "t2")])
         if target is None:
             continue
         other = by_key.get((whole.patient, "t1"))

@@ -1,0 +1,230 @@
+"""The spinal column in one upright sagittal label map: canal, discs in order, and whether together they look like a column.
+
+Pure geometry on labels (rows head to foot, columns front to back, square pixels). Size limits: `configs/column.toml`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from scipy import ndimage
+
+from configs import anatomy, config_path, load_toml
+
+Labels = NDArray[np.integer[Any]]
+_EIGHT = np.ones((3, 3), dtype=int)
+
+
+class ColumnLimits(BaseModel):
+    """What a lumbar column may measure, in mm; `configs/column.toml` says where each number comes from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    disc_area_mm2: tuple[float, float]
+    disc_ap_mm: tuple[float, float]
+    disc_height_mm: tuple[float, float]
+    disc_to_canal_mm: tuple[float, float]
+    spacing_mm: tuple[float, float]
+    missing_disc_ratio: float
+    canal_height_mm: float
+    canal_ap_mm: tuple[float, float]
+    canal_beside_discs: float
+    min_discs: int
+    min_found: float
+    lowest_margin_mm: float
+    sacral_slope_deg: tuple[float, float]
+    remnant_ap_ratio: float
+    body_below_area_mm2: float
+    mid_slab_sigma_mm: float
+    disc_half_width_mm: float
+
+
+@cache
+def column_limits() -> ColumnLimits:
+    """The shipped limits."""
+    return load_toml(config_path("column.toml"), ColumnLimits)
+
+
+@dataclass(frozen=True)
+class FlatDisc:
+    """One disc in a sagittal slice: pixel mask, centre (row, column), unit vectors to the head and to the back, mm sizes."""
+
+    mask: NDArray[np.bool_]
+    centre: NDArray[np.float64]
+    up: NDArray[np.float64]
+    back: NDArray[np.float64]
+    height_mm: float
+    ap_mm: float
+    posterior: NDArray[np.float64]
+    """Point (row, column) of the posterior margin at mid height."""
+    anterior: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Column:
+    """Canal and discs of one slice; discs from the lowest upward. `gaps` are places where one seems to be missing."""
+
+    canal: NDArray[np.bool_]
+    canal_front: NDArray[np.float64]
+    """Column of the canal's front edge for every row; nan where the canal is not seen or extrapolated."""
+    discs: tuple[FlatDisc, ...]
+    gaps: tuple[int, ...]
+    """Numbers (from the lowest, 0) of discs above which the next seems to have been missed."""
+    spacing_mm: float
+
+
+def find_column(label_map: Labels, spacing_mm: float) -> Column | None:
+    """The column in an upright label map (rows, columns) of sagittal class numbers; None where there is no canal or no disc."""
+    labels, limits = anatomy().sagittal, column_limits()
+    canal = _canal(label_map == labels.value("canal"), spacing_mm, limits)
+    if canal is None:
+        return None
+    front = _front_edge(canal)
+    found = []
+    components, count = ndimage.label(label_map == labels.value("disc"))
+    for index, box in enumerate(ndimage.find_objects(components), start=1):
+        part = components[box] == index
+        if not limits.disc_area_mm2[0] <= part.sum() * spacing_mm**2 <= limits.disc_area_mm2[1]:
+            continue
+        mask = np.zeros(label_map.shape, dtype=bool)
+        mask[box] = part
+        disc = measure_disc(mask, spacing_mm)
+        row = int(np.clip(round(disc.posterior[0]), 0, len(front) - 1))
+        distance = (front[row] - disc.centre[1]) * spacing_mm
+        if (
+            limits.disc_to_canal_mm[0] <= distance <= limits.disc_to_canal_mm[1]
+            and disc.ap_mm >= limits.disc_ap_mm[0] / 2
+        ):
+            found.append(disc)
+    del count
+    if not found:
+        return None
+    chain = _longest_chain(sorted(found, key=lambda disc: -disc.centre[0]), spacing_mm, limits)
+    return Column(canal, front, chain, _gaps(chain, spacing_mm, limits), spacing_mm)
+
+
+def measure_disc(mask: NDArray[np.bool_], spacing_mm: float) -> FlatDisc:
+    """Centre, axes and sizes of one disc from its pixels (principal axes; height = area / length along the disc)."""
+    points = np.argwhere(mask).astype(np.float64)
+    centre = points.mean(axis=0)
+    _, _, axes = np.linalg.svd(points - centre, full_matrices=False)
+    back = axes[0] if axes[0][1] > 0 else -axes[0]
+    up = np.array([-back[1], back[0]])
+    along = (points - centre) @ back
+    low, high = np.percentile(along, (1.0, 99.0))
+    ap = (high - low + 1.0) * spacing_mm
+    height = mask.sum() * spacing_mm**2 / ap
+    return FlatDisc(mask, centre, up, back, float(height), float(ap), centre + high * back, centre + low * back)
+
+
+def column_faults(column: Column | None) -> tuple[str, ...]:
+    """Why this is not a lumbar column, in plain words; empty when it looks like one."""
+    limits = column_limits()
+    if column is None:
+        return ("no spinal canal with discs in front of it was found",)
+    faults = []
+    if len(column.discs) < limits.min_discs:
+        faults.append(f"only {len(column.discs)} consecutive discs were found in front of a canal")
+    aps = np.array([disc.ap_mm for disc in column.discs])
+    heights = np.array([disc.height_mm for disc in column.discs])
+    if not _within(np.median(aps), limits.disc_ap_mm):
+        faults.append(f"the discs are {np.median(aps):.0f} mm from front to back")
+    if not _within(np.median(heights), limits.disc_height_mm):
+        faults.append(f"the discs are {np.median(heights):.1f} mm high")
+    if len(column.discs) > 1:
+        steps = np.array(disc_steps(column.discs, column.spacing_mm))
+        if not _within(np.median(steps), limits.spacing_mm):
+            faults.append(f"the discs follow each other every {np.median(steps):.0f} mm")
+    rows = np.arange(int(column.discs[-1].centre[0]), int(column.discs[0].centre[0]) + 1)
+    depth = column.canal[rows].sum(axis=1) * column.spacing_mm
+    if len(rows) and (depth > 0).mean() < limits.canal_beside_discs:
+        faults.append("no canal runs behind the discs over their length")
+    elif len(rows) and not _within(np.median(depth[depth > 0]), limits.canal_ap_mm):
+        faults.append(f"the canal behind the discs is {np.median(depth[depth > 0]):.0f} mm wide")
+    return tuple(faults)
+
+
+def disc_steps(discs: tuple[FlatDisc, ...], spacing_mm: float) -> list[float]:
+    """Distances in mm between the centres of neighbouring discs."""
+    return [
+        float(np.linalg.norm(upper.centre - lower.centre) * spacing_mm)
+        for lower, upper in itertools.pairwise(discs)
+    ]
+
+
+def _within(value: float | np.floating[Any], bounds: tuple[float, float]) -> bool:
+    return bool(bounds[0] <= value <= bounds[1])
+
+
+def _canal(mask: NDArray[np.bool_], spacing_mm: float, limits: ColumnLimits) -> NDArray[np.bool_] | None:
+    """The tallest piece labelled canal, with the pieces that continue it above and below."""
+    components, count = ndimage.label(mask, structure=_EIGHT)
+    if count == 0:
+        return None
+    boxes = ndimage.find_objects(components)
+    heights = [(box[0].stop - box[0].start) * spacing_mm for box in boxes]
+    main = int(np.argmax(heights))
+    if heights[main] < limits.canal_height_mm:
+        return None
+    keep = {main + 1}
+    rows, columns = np.nonzero(components == main + 1)
+    slope = np.polyfit(rows, columns, 2 if np.ptp(rows) * spacing_mm > 80 else 1)
+    for index in range(count):
+        piece_rows, piece_columns = np.nonzero(components == index + 1)
+        outside = piece_rows.min() > rows.max() or piece_rows.max() < rows.min()
+        nearest = rows.max() if piece_rows.min() > rows.max() else rows.min()
+        far = np.abs(piece_columns.mean() - np.polyval(slope, nearest)) * spacing_mm
+        if outside and len(piece_rows) * spacing_mm**2 > 30 and far < 25:
+            keep.add(index + 1)
+    return np.isin(components, list(keep))
+
+
+def _front_edge(canal: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Column of the canal's front edge per row, carried on straight for rows above and below the canal."""
+    rows = np.nonzero(canal.any(axis=1))[0]
+    edge = np.argmax(canal[rows], axis=1).astype(np.float64)
+    edge = ndimage.median_filter(edge, size=min(9, len(edge)), mode="nearest")
+    every = np.arange(canal.shape[0], dtype=np.float64)
+    front = np.interp(every, rows, edge)
+    reach = min(40, len(rows))
+    for part, side in ((rows[:reach], every < rows[0]), (rows[-reach:], every > rows[-1])):
+        if reach >= 10:
+            chosen = np.isin(rows, part)
+            slope = np.clip(np.polyfit(rows[chosen], edge[chosen], 1)[0], -1.5, 1.5)
+            anchor = rows[0] if side[0] else rows[-1]
+            front[side] = front[anchor] + slope * (every[side] - anchor)
+    return front
+
+
+def _longest_chain(discs: list[FlatDisc], spacing_mm: float, limits: ColumnLimits) -> tuple[FlatDisc, ...]:
+    """Longest run of discs, lowest first, whose neighbours are as far apart as discs are (a single missed one allowed).
+
+    Two pieces nearer than the smallest distance are one broken disc: the larger stays.
+    """
+    merged: list[FlatDisc] = []
+    for disc in discs:
+        if merged and np.linalg.norm(disc.centre - merged[-1].centre) * spacing_mm < limits.spacing_mm[0]:
+            if disc.mask.sum() > merged[-1].mask.sum():
+                merged[-1] = disc
+        else:
+            merged.append(disc)
+    runs: list[list[FlatDisc]] = []
+    for disc in merged:
+        reach = limits.spacing_mm[1] * limits.missing_disc_ratio
+        if runs and np.linalg.norm(disc.centre - runs[-1][-1].centre) * spacing_mm <= reach:
+            runs[-1].append(disc)
+        else:
+            runs.append([disc])
+    return tuple(max(runs, key=len))
+
+
+def _gaps(discs: tuple[FlatDisc, ...], spacing_mm: float, limits: ColumnLimits) -> tuple[int, ...]:
+    steps = disc_steps(discs, spacing_mm)
+    usual = float(np.median(steps)) if steps else 0.0
+    return tuple(i for i, step in enumerate(steps) if step > limits.missing_disc_ratio * usual)
