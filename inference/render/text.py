@@ -1,0 +1,92 @@
+"""The report in a terminal: the three answers, flags with their millimetres, what was withheld, and the files to open.
+
+The same page as on paper, shortened; wording and order come from `page.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from inference.render.page import FindingRow, Page, page_of
+from inference.report import Report
+
+_STYLES = {
+    "alarm": "bold red",
+    "strong": "bold dark_orange3",
+    "mild": "bold yellow",
+    "quiet": "bold",
+    "plain": "bold",
+    "unknown": "bold blue",
+    "severe": "bold dark_orange3",
+    "moderate": "yellow",
+    "normal_mild": "",
+}
+
+
+def print_summary(console: Console, report: Report, files: Iterable[Path] = ()) -> None:
+    """Print one report on `console`, then the files that were written."""
+    console.print(summary(report, files))
+
+
+def summary(report: Report, files: Iterable[Path] = ()) -> RenderableType:
+    """The summary as something Rich can print; plain lines where the console is no terminal."""
+    page = page_of(report)
+    blocks: list[RenderableType] = [Text(f"recess  study {page.study}", style="bold"), _answers(page)]
+    if page.flags:
+        blocks += [Text("Flags", style="bold"), _findings(page.flags)]
+    elif page.no_flag:
+        blocks.append(Text(page.no_flag))
+    if page.read:
+        blocks += [Text("Read and not flagged", style="bold"), _findings(page.read)]
+    if page.withheld:
+        blocks += [Text("Withheld (unknown, neither a flag nor its absence)", style="bold"), _withheld(page)]
+    blocks += [
+        Text.assemble(
+            (f"{part.heading[:1].upper()}{part.heading[1:]}  ", "bold"), " ".join(text for _, text in part.sentences)
+        )
+        for part in page.parts
+        if part.sentences
+    ]
+    blocks.append(Text(page.disclaimer, style="dim"))
+    opened = list(files)
+    if opened:
+        blocks.append(Text.assemble(("Files to open\n", "bold"), "\n".join(f"  {path}" for path in opened)))
+    return Group(*(Padding(block, (0, 0, 1, 0)) for block in blocks))
+
+
+def _answers(page: Page) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for answer in page.answers:
+        table.add_row(Text(answer.question), Text(answer.word, style=_STYLES[answer.tone]), Text(answer.line))
+    return table
+
+
+def _findings(rows: Iterable[FindingRow]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    for name in ("Place", "What", "Severity", "Measured (± 1 SD)", "Probability, basis", "Against the exam"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(
+            Text(f"{row.level} {row.side}"),
+            Text(row.what),
+            Text(row.severity, style=_STYLES[row.tone]),
+            Text("; ".join(row.values) or "not measured"),
+            Text(", ".join(text for text in (row.probability, row.basis) if text)),
+            Text(row.verdict),
+        )
+    return table
+
+
+def _withheld(page: Page) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for row in page.withheld:
+        table.add_row(
+            Text(f"{row.level} {row.side}".strip()), Text(row.what), Text(f"{row.reason} ({row.code})", style="blue")
+        )
+    return table
