@@ -1,0 +1,10 @@
+"""A simulated lumbar spine: continuous anatomy and disease, exact truth in millimetres, MR pictures and DICOM studies of it.
+
+Numbers: configs/training/phantom.toml and the table of tissues in scanner.py.
+"""
+
+from training.phantom.anatomy import Anatomy, draw_anatomy
+from training.phantom.render import AxialSample, render_axial
+from training.phantom.truth import LevelTruth, level_truth
+
+__all__ = ["Anatomy", "AxialSample", "LevelTruth", "draw_anatomy", "level_truth", "render_axial"]

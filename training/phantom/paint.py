@@ -1,0 +1,221 @@
+"""Paints tissues in order of priority into water and fat pictures, one pair per weighting.
+
+Coverage of a pixel is clip(1/2 - distance/pixel, 0, 1); signals come from the scanner, grain from a noise block that belongs to the person.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from training.phantom.anatomy import Anatomy
+from training.phantom.scanner import Scanner
+from training.phantom.scene import Scene, obstacle_of, root_fields, sac_field
+from training.phantom.shapes import Field
+from training.phantom.surround import surround_fields
+from training.phantom.tissues import endplate_half_height, solids, zone_of
+from training.phantom.texture import grain
+
+WEIGHTINGS = ("t1", "t2")
+_CORTEX = 0.9
+_DURA = 0.3
+
+
+class Canvas:
+    """Water and fat signal of every pixel for each weighting; later paint covers earlier paint."""
+
+    def __init__(self, shape: tuple[int, ...], scanner: Scanner, weightings: tuple[str, ...]) -> None:
+        self.scanner = scanner
+        self.weightings = weightings
+        self.water = {w: np.zeros(shape, dtype=np.float32) for w in weightings}
+        self.fat = {w: np.full(shape, scanner.signal("fat", w), dtype=np.float32) for w in weightings}
+
+    def copy_of(self, rows: slice, columns: slice) -> Canvas:
+        """A canvas that starts from a part of this one."""
+        part = Canvas((1, 1), self.scanner, self.weightings)
+        part.water = {w: self.water[w][rows, columns].copy() for w in self.weightings}
+        part.fat = {w: self.fat[w][rows, columns].copy() for w in self.weightings}
+        return part
+
+    def lay(self, alpha: Field, water: dict[str, Field | float], fat: dict[str, Field | float]) -> None:
+        """Cover with given signals to the degree `alpha` (0..1)."""
+        where = alpha > 0
+        if not where.any():
+            return
+        a = alpha[where]
+        for w in self.weightings:
+            for image, new in ((self.water[w], water[w]), (self.fat[w], fat[w])):
+                value = new[where] if isinstance(new, np.ndarray) else np.float32(new)
+                image[where] += a * (value - image[where])
+
+    def tissue(self, alpha: Field, name: str, scale: Field | float = 1.0, *, share_of_fat: Field | float = 0.0) -> None:
+        """Cover with a tissue of the table, its signal times `scale`, with a share of fat mixed in."""
+        water, fat = {}, {}
+        for w in self.weightings:
+            own = self.scanner.signal(name, w) * scale
+            greasy = self.scanner.signal("fat", w) * share_of_fat
+            water[w], fat[w] = own * (1 - share_of_fat), greasy
+        self.lay(alpha, water, fat)
+
+
+def _cover(f: Field, h: float) -> Field:
+    return np.clip(np.float32(0.5) - f * np.float32(1 / h), 0, 1)
+
+
+def paint_surround(canvas: Canvas, anatomy: Anatomy, u: Field, v: Field, t: Field, h: float) -> None:
+    """Muscles, vessels, pelvis, abdomen, skin and air."""
+    f = surround_fields(anatomy, u, v, t)
+    seed = anatomy.seed
+    lobule = grain(seed + 5, u, v, t, (4, 4, 4), sigma=1.2)
+    canvas.tissue(np.ones_like(u), "fat", 1.0)
+    for w in canvas.weightings:
+        canvas.fat[w] *= 1 + np.float32(0.035) * lobule
+    canvas.tissue(_cover(np.abs(lobule) - 0.035, 0.12) * 0.3, "ligament")
+    loops = grain(seed + 6, u, v, t, (9, 9, 12), sigma=1.5)
+    canvas.tissue(_cover(f["bowel"], 2 * h) * _cover(-loops - 0.1, 0.5), "bowel", 1 + 0.35 * loops)
+    fat_post, fat_psoas = anatomy.muscle_fat
+    streak = grain(seed + 1, u, v, t, (0.75, 0.95, 2.6), sigma=1.5)
+    coarse = grain(seed + 2, u, v, t, (3.5, 3.5, 9.0), sigma=1.5)
+    mix = 0.75 * streak + 0.65 * coarse
+    deep = 1 + 0.9 * np.exp(-np.clip(v - 24, 0, None) / 8) + 0.35 * np.clip(1 - np.abs(u) / 30, 0, 1)
+    for name, share in (("quadratus", fat_psoas), ("psoas", fat_psoas), ("gluteus", 0.7 * fat_post), ("multifidus", fat_post)):
+        local = share * (deep if name == "multifidus" else 1.0)
+        threshold = 1.35 - 2.6 * local
+        greasy = np.clip(0.5 + (mix - threshold) * 1.1, 0, 1) * np.clip(0.35 + 2.2 * local, 0, 0.9) + 0.25 * local
+        canvas.tissue(_cover(f[name] - 0.9, 0.9 + h) * 0.35, "ligament")
+        canvas.tissue(_cover(f[name], h), "muscle", 1 + 0.07 * coarse, share_of_fat=np.clip(greasy, 0, 0.95).astype(np.float32))
+    marrow = grain(seed + 3, u, v, t, (1.6, 1.6, 1.6))
+    canvas.tissue(_cover(f["ilium"], h), "cortex")
+    canvas.tissue(_cover(f["ilium"] + 1.4, h), "marrow_water", 1.0, share_of_fat=np.clip(0.5 + 0.1 * marrow, 0, 1))
+    canvas.tissue(_cover(f["vein"], h), "vein", 0.35)
+    canvas.tissue(_cover(f["artery"] - 0.6, h), "ligament")
+    canvas.tissue(_cover(f["artery"], h), "artery")
+    canvas.tissue(_cover(np.abs(f["surface"] + 1.2) - 1.2, h), "skin")
+    canvas.tissue(_cover(-f["surface"], h), "air")
+    for w in canvas.weightings:
+        canvas.fat[w] *= 1 - _cover(-f["surface"], h)
+
+
+def paint_spine(canvas: Canvas, scene: Scene, u: Field, v: Field, t: Field, h: float) -> dict[str, Field]:
+    """Vertebrae, discs, ligaments, sac and roots; returns the distances that labels and truth are read from."""
+    anatomy = scene.anatomy
+    f = solids(anatomy, u, v, t)
+    obstacle = obstacle_of(f)
+    f["sac"] = sac_field(scene, u, v, t, obstacle)
+    f["root"] = root_fields(scene, u, v, t)["root"]
+    seed = anatomy.seed
+    marrow = grain(seed + 3, u, v, t, (1.6, 1.6, 1.6))
+    fine = grain(seed + 4, u, v, t, (0.9, 0.9, 0.9))
+    dg = np.clip((anatomy.age - 25) / 60, 0, 1)
+    fat_share = np.clip(0.40 + 0.18 * dg + 0.07 * marrow + 0.04 * fine, 0.1, 0.9).astype(np.float32)
+
+    # clear the place of muscle and vessels around the canal: epidural and foraminal fat
+    fatty = np.maximum(np.abs(u - 0.3) - 26, np.abs(v - 8) - 15).astype(np.float32)
+    canvas.tissue(_cover(fatty, 3.0), "fat", 1 + 0.04 * marrow)
+    behind = np.maximum(np.abs(u) - 3.2, np.abs(v - 34) - 14).astype(np.float32)
+    canvas.tissue(_cover(behind, 2.0) * np.float32(0.7), "ligament", share_of_fat=0.45)
+    veins = grain(seed + 8, u, v, t, (1.1, 1.1, 3.0), sigma=1.4)
+    canvas.tissue(_cover((1.9 - veins) * 1.5, 1.0) * _cover(fatty + 2, 3.0) * np.float32(0.8), "vein", 0.6)
+
+    longitudinal = np.maximum(np.minimum(f["body"], f["outline"]) - 0.5, 0 * v - 99)
+    canvas.tissue(_cover(longitudinal, h) * np.float32(0.7), "ligament")
+    f_body = f["body"]
+    canvas.tissue(_cover(f_body, h), "cortex")
+    canvas.tissue(_cover(f_body + _CORTEX, h), "marrow_water", share_of_fat=fat_share)
+    # basivertebral vein and plexus behind the body
+    bone = np.minimum(f["arch"], np.minimum(f["sap"], f["iap"]))
+    canvas.tissue(_cover(f["flavum"], h), "flavum", 1 + 0.1 * fine)
+    canvas.tissue(_cover(f["joint"], h), "cartilage")
+    canvas.tissue(_cover(bone, h), "cortex")
+    canvas.tissue(_cover(bone + 1.1, h), "marrow_water", share_of_fat=np.clip(fat_share + 0.05, 0, 1))
+    fluid = f["joint"] + np.float32(0.8)
+    canvas.tissue(_cover(fluid, h) * np.float32(0.7), "fluid", 0.8)
+    _paint_disc(canvas, anatomy, f, u, v, t, h, fine, marrow)
+    _paint_sac(canvas, scene, f, u, v, t, h, fine)
+    return f
+
+
+def _paint_disc(
+    canvas: Canvas, anatomy: Anatomy, f: dict[str, Field], u: Field, v: Field, t: Field, h: float, fine: Field, marrow: Field
+) -> None:
+    near = (f["disc"] < 2 * h) | (f["hernia"] < 2 * h)
+    if not near.any():
+        return
+    depth = -f["outline"]
+    lamella = (1 + 0.16 * np.cos(depth * np.float32(2 * np.pi / 1.9)) + 0.07 * fine).astype(np.float32)
+    outer = np.clip(depth / 2.2, 0, 1) * 0.35 + 0.65
+    canvas.tissue(_cover(f["disc"], h), "annulus", lamella * outer)
+    for i, mask in enumerate(zone_of(anatomy, t)):
+        if not (mask & near).any():
+            continue
+        disc = anatomy.discs[i]
+        core = (disc.depth * 0.53 - depth * 0) * 0
+        radius = np.sqrt((u / (0.375 * disc.width)) ** 2 + ((v + 0.5 * disc.depth) / (0.365 * disc.depth)) ** 2)
+        height = endplate_half_height(disc, u, v)
+        inside = np.maximum((radius - 1) * np.float32(0.33 * disc.depth), np.abs(t - np.float32(disc.t)) - height * 0.78) + core
+        alpha = np.where(mask, np.clip(0.5 - inside / 4.0, 0, 1), 0).astype(np.float32) * _cover(f["disc"], h)
+        grade = disc.pfirrmann
+        scale = (1 + 0.08 * marrow + 0.05 * fine).astype(np.float32)
+        signal = {w: canvas.scanner.nucleus(w, grade) * scale for w in canvas.weightings}
+        canvas.lay(alpha, signal, dict.fromkeys(canvas.weightings, 0.0))
+        h_draw = disc.herniation
+        if h_draw is not None:
+            gel = h_draw.t2_mix
+            mixed = {
+                w: (canvas.scanner.signal("annulus", w) * (1 - gel) + canvas.scanner.signal("nucleus", w, t2=85) * gel)
+                * (0.95 + 0.08 * fine)
+                for w in canvas.weightings
+            }
+            wide = mask | (f["hernia"] < h)
+            soft = np.clip(0.5 + f["outline"] / 3.0, 0, 1)
+            canvas.lay(_cover(f["hernia"], h) * wide * soft, mixed, dict.fromkeys(canvas.weightings, 0.0))
+            rim = _cover(np.abs(f["hernia"]) - 0.35, h) * np.float32(0.6) * soft
+            canvas.tissue(rim, "ligament")
+
+
+def _paint_sac(canvas: Canvas, scene: Scene, f: dict[str, Field], u: Field, v: Field, t: Field, h: float, fine: Field) -> None:
+    canvas.tissue(_cover(f["root"], h), "nerve", 1 + 0.05 * fine)
+    sac = f["sac"]
+    canvas.tissue(_cover(sac, h) * np.float32(0.8), "ligament", 0.8)
+    canvas.tissue(_cover(sac + _DURA, h), "csf")
+    near = sac < 1.0
+    if not near.any():
+        return
+    cauda = np.full(u.shape, np.float32(9), dtype=np.float32)
+    cauda[near] = cauda_field(scene, u[near], v[near], t[near])
+    canvas.tissue(_cover(cauda, h) * _cover(sac + _DURA + 0.2, h), "nerve")
+
+
+def cauda_field(scene: Scene, u: Field, v: Field, t: Field) -> Field:
+    """Roots inside the sac: those that leave next lie in front at the sides, the lower ones behind and in the middle; conus above."""
+    anatomy = scene.anatomy
+    rows = scene.sac.at(t)
+    half, ap = rows[..., 0] + rows[..., 5] * 0.5, rows[..., 1]
+    x, y = u - rows[..., 3], v - rows[..., 2] - rows[..., 4]
+    out = np.full(t.shape, np.float32(9), dtype=np.float32)
+    rng = np.random.default_rng([anatomy.seed, 31])
+    low, high = float(t.min()), float(t.max())
+    names = anatomy.settings.vertebrae
+    order = ["L2", "L3", "L4", "L5", "S1", "S2", "S3", "S4"]
+    crowd = rng.normal(0, 0.05)
+    for rank, name in enumerate(order):
+        leave = anatomy.discs[names.index(name) - 1].t
+        for side in (1, -1):
+            for strand in range(3 if rank < 5 else 2):
+                ru, rv, ra, rb = rng.normal(0, 0.09), rng.normal(0, 0.07), rng.uniform(0, 6.28), rng.uniform(14, 30)
+                radius = float(rng.uniform(0.42, 0.78)) * (1.0 if rank < 6 else 0.75)
+                end = leave - float(rng.uniform(-8, 6))
+                if high < end or low > anatomy.conus + 10:
+                    continue
+                ahead = np.clip((t - leave) / 110, 0, 1)  # how far above its exit
+                spread = 0.80 - 0.75 * ahead**0.6 + ru + 0.06 * (strand - 1)
+                height = -0.22 + 0.60 * ahead**0.5 + rv + crowd + 0.05 * strand
+                sway = 0.05 * np.sin(t / rb + ra)
+                px = side * half * np.clip(spread + sway, 0.03, 0.86)
+                py = ap * np.clip(height, -0.42, 0.36)
+                f = np.sqrt((x - px) ** 2 + (y - py) ** 2) - radius
+                f = np.maximum(f, end - t)
+                out = np.minimum(out, f)
+    cord = np.clip((t - anatomy.conus) / 25, 0, 1)
+    conus = np.sqrt((x / 1.25) ** 2 + (y - 0.05 * ap) ** 2) - 4.0 * cord
+    conus = np.where(t > anatomy.conus, conus, 9)
+    return np.minimum(out, conus).astype(np.float32)

@@ -1,0 +1,108 @@
+"""The numbers of the simulated spine, read from configs/training/phantom.toml and checked.
+
+Sources stand beside the numbers in that file.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from pydantic import BaseModel, ConfigDict
+
+from configs.loader import config_path, load_toml
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BodySettings(_Strict):
+    """Vertebral sizes, one entry per vertebra from cranial to caudal (mm, degrees)."""
+
+    width: tuple[float, ...]
+    depth: tuple[float, ...]
+    posterior_height: tuple[float, ...]
+    waist: tuple[float, ...]
+    wedge_deg: tuple[float, ...]
+    pedicle_width: tuple[float, ...]
+    pedicle_height: tuple[float, ...]
+    pedicle_angle_deg: tuple[float, ...]
+    interpedicular: tuple[float, ...]
+    canal_ap: tuple[float, ...]
+    lamina_thickness: tuple[float, ...]
+    spinous_length: tuple[float, ...]
+    relative_sd: float
+
+
+class DiscSettings(_Strict):
+    """Disc sizes, one entry for the disc under each vertebra but the last (mm)."""
+
+    height_anterior: tuple[float, ...]
+    height_posterior: tuple[float, ...]
+    width: tuple[float, ...]
+    depth: tuple[float, ...]
+    concavity: tuple[float, ...]
+    concavity_sd: float
+    height_anterior_sd: float
+    height_posterior_sd: float
+
+
+class CanalSettings(_Strict):
+    """Sac, facets and flavum at disc level (mm, mm2, degrees)."""
+
+    apex: tuple[float, ...]
+    apex_sd: float
+    sac_area: tuple[float, ...]
+    sac_area_relative_sd: float
+    sac_ratio: tuple[float, ...]
+    anterior_fat: tuple[float, ...]
+    anterior_fat_sd: tuple[float, ...]
+    facet_angle_deg: tuple[float, ...]
+    facet_angle_sd: float
+    tropism_sd: float
+    joint_length: tuple[float, ...]
+    joint_u: tuple[float, ...]
+    joint_v: tuple[float, ...]
+    joint_sd: float
+    sap_thickness: float
+    iap_thickness: float
+    flavum_thickness: tuple[float, ...]
+
+
+class DiseaseSettings(_Strict):
+    """How often and how large: probabilities per disc, herniation zones, types and sizes (mm)."""
+
+    herniation_probability: tuple[float, ...]
+    healthy_probability: float
+    zone_probability: dict[str, float]
+    type_probability: dict[str, float]
+    extent_log_mean: float
+    extent_log_sd: float
+    extent_range: tuple[float, float]
+    stenosis_intercept: float
+
+
+class RecessSettings(_Strict):
+    """The window in which the soft recess depth is the minimum (mm)."""
+
+    window_sac_fraction: float
+    window_beyond_tip: float
+    plane_step: float
+    deepest: float
+
+
+class PhantomSettings(_Strict):
+    """All numbers of the simulated spine."""
+
+    vertebrae: tuple[str, ...]
+    body: BodySettings
+    disc: DiscSettings
+    canal: CanalSettings
+    disease: DiseaseSettings
+    recess: RecessSettings
+
+
+@cache
+def phantom_settings() -> PhantomSettings:
+    """The shipped numbers. ConfigError names a key that does not fit."""
+    return load_toml(config_path("training", "phantom.toml"), PhantomSettings)

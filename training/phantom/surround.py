@@ -1,0 +1,72 @@
+"""Muscles, vessels, pelvis, abdomen and skin around the spine, evaluated on a coarse lattice.
+
+Shapes and muscle fat: estimates after published cross-sections (PMC7063279 for fat fractions).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from training.phantom.anatomy import Anatomy
+from training.phantom.shapes import Field, superellipse
+
+
+def _along(anatomy: Anatomy, t: Field, values: dict[str, float]) -> Field:
+    """Interpolate values given at discs along the canal."""
+    pairs = sorted((anatomy.discs[anatomy.disc_index(name)].t, value) for name, value in values.items())
+    return np.interp(t, [p[0] for p in pairs], [p[1] for p in pairs]).astype(np.float32)
+
+
+def surround_fields(anatomy: Anatomy, u: Field, v: Field, t: Field) -> dict[str, Field]:
+    """Distances (mm, negative inside) of psoas, multifidus, erector, ilium, artery, vein, bowel, body surface."""
+    size = np.float32(anatomy.size)
+    names = ("L1-L2", "L3-L4", "L4-L5", "L5-S1", "S1-S2")
+
+    def at(*values: float) -> Field:
+        return _along(anatomy, t, dict(zip(names, values, strict=True))) * size
+
+    au = np.abs(u - 0.5)
+    side = np.sign(u) * 1.5
+    out: dict[str, Field] = {}
+    half = at(22, 25, 26.5, 26, 24)
+    out["psoas"] = superellipse(
+        au - half - at(7, 12, 15, 21, 28), v + at(14, 14, 15, 25, 38), at(9, 14, 16, 14.5, 13), at(14, 20, 22, 19.5, 17), 2.2
+    )
+    cu, cv = at(33, 36, 35, 29, 22), at(36, 38, 38, 39, 36)
+    block = superellipse(au - cu - side, v - cv, at(33, 36, 34, 27, 20), at(20, 22, 22.5, 19, 13), 2.7)
+    cleft = np.abs(au - (29 - 0.22 * (v - 20))) - 0.5
+    # the erector group thins out over the sacrum
+    out["multifidus"] = np.maximum(np.maximum(block, -cleft), 3.2 - au)
+    quadratus = superellipse(au - at(58, 60, 58, 60, 60), v - at(8, 4, 2, 0, 0), at(14, 17, 14, 2, 2), at(9, 10, 9, 2, 2), 2.2)
+    out["quadratus"] = quadratus
+    blade = np.maximum(np.abs((au - at(96, 92, 78, 64, 50)) * 0.72 + (v - at(16, 16, 16, 18, 22)) * 0.69) - at(3, 4, 5, 7, 9),
+                       np.abs((v - at(5, 5, 5, 8, 10)) * 0.72 - (au - at(80, 80, 76, 66, 54)) * 0.69) - at(2, 12, 32, 38, 42))
+    top = anatomy.discs[anatomy.disc_index("L4-L5")].t + np.float32(4 + anatomy.vessel_shift[1])
+    out["ilium"] = np.maximum(blade, (t - top) * 0.6).astype(np.float32)
+    out["gluteus"] = np.maximum(
+        np.maximum(np.abs((au - at(110, 104, 96, 86, 74)) * 0.72 + (v - at(22, 22, 22, 26, 32)) * 0.69) - at(4, 4, 12, 18, 22),
+                   np.abs((v - at(5, 5, 5, 8, 10)) * 0.72 - (au - at(80, 80, 80, 74, 62)) * 0.69) - at(2, 4, 26, 38, 44)),
+        (t - top) * 0.6).astype(np.float32)
+    shift_u, shift_v, fork = anatomy.vessel_shift
+    split_t = anatomy.discs[anatomy.disc_index("L4-L5")].t + fork
+    front = at(-43, -46, -47, -45, -40) + shift_v
+    spread = np.clip((split_t + 10 - t) * 0.62, 0, 34)
+    left = superellipse(u - (10 + shift_u + 0.55 * spread * 0.9), v - front, 6.5, 6.5, 2)
+    left = np.where(spread > 4, superellipse(u - (6 + shift_u * 0.5 + 0.62 * spread), v - front, 5.5, 5.5, 2),
+                    superellipse(u - (9 + shift_u * 0.5), v - front + 3, 8.5, 8.5, 2))
+    right = np.where(spread > 4, superellipse(u - (6 + shift_u * 0.5 - 0.75 * spread), v - front, 5.5, 5.5, 2), 99)
+    out["artery"] = np.minimum(left, right).astype(np.float32)
+    vein = superellipse(u - (-12 - 0.3 * spread + shift_u * 0.5), v - front - 1, 9.5, 6.5, 2)
+    vein2 = np.where(spread > 12, superellipse(u - (-2 + 0.45 * spread), v - front - 6, 7, 5, 2), 99)
+    out["vein"] = np.minimum(vein, vein2).astype(np.float32)
+    apex = at(22, 23, 24, 24, 20)
+    skin = 50 + 2.2 * (anatomy.bmi - 25)
+    depth_behind = np.clip(skin, 26, 92)
+    depth_front = 70 + 3.5 * (anatomy.bmi - 19)
+    width = 150 + 4.0 * (anatomy.bmi - 19)
+    centre = (apex + depth_behind - (35 + depth_front)) / 2
+    half_ap = (apex + depth_behind + 35 + depth_front) / 2
+    groove = 5 * np.exp(-((u / 16) ** 2)) * np.clip((t - anatomy.discs[8].t) / 60, 0, 1)
+    out["surface"] = (superellipse(u, v - centre + groove * (v > 0), width, half_ap, 2.6)).astype(np.float32)
+    out["bowel"] = np.maximum(superellipse(u, v + 62 + depth_front * 0.4, width * 0.72, depth_front * 0.62, 2.5), -(v + 52)*-1).astype(np.float32)
+    return out
