@@ -165,7 +165,6 @@ def recess_features(axial: AxialReading, item: AxialSlice, side: Literal["left",
     pixel = item.window.pixel_mm
     width = max(float(member.sum()), 1e-6)
     columns = np.flatnonzero(member > _MEMBER)
-    smooth = ndimage.uniform_filter1d(extents, 3)
     lateral = (
         columns[-max(1, round(_LATERAL_MM / pixel)) :]
         if side == "left"
@@ -174,11 +173,18 @@ def recess_features(axial: AxialReading, item: AxialSlice, side: Literal["left",
     front = item.probabilities[[axial.channel("disc"), axial.channel("herniated_material")]].sum(axis=0)
     back = item.probabilities[[axial.channel("facets"), axial.channel("flavum")]].sum(axis=0)
     return {
-        "lowest": float(smooth[columns].min()) if len(columns) else 0.0,
+        "lowest": float(_member_extents(extents, member, columns).min()) if len(columns) else 0.0,
         "mean": float(extents.sum()) / max(width, 1.0),
         "lateral": float(extents[lateral].mean()) if len(columns) else 0.0,
         "gap": _gap(front, back, member, item),
     }
+
+
+def _member_extents(
+    extents: NDArray[np.float64], member: NDArray[np.float32], columns: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Extents of the member columns, smoothed over three; an edge column counts by its share that belongs."""
+    return np.asarray(ndimage.uniform_filter1d(extents[columns] / member[columns], 3, mode="nearest"))
 
 
 def _gap(front: NDArray[np.float32], back: NDArray[np.float32], member: NDArray[np.float32], item: AxialSlice) -> float:
@@ -259,8 +265,8 @@ def _recess_site(axial: AxialReading, item: AxialSlice, side: Literal["left", "r
     member = probability.max(axis=0)
     columns = np.flatnonzero(member > _MEMBER)
     if len(columns):
-        smooth = ndimage.uniform_filter1d(column_extents(probability, item), 3)
-        column = int(columns[np.argmin(smooth[columns])])
+        shortest = np.argmin(_member_extents(column_extents(probability, item), member, columns))
+        column = int(columns[shortest])
     else:
         column = int(np.argmax(member)) if member.max() > 0.05 else _beside_sac(axial, item, side)
     weight = probability[:, column].astype(np.float64)

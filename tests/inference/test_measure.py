@@ -1,0 +1,144 @@
+"""Millimetres from painted probabilities: as painted, below the pixel, on the right side, or withheld with the right code."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dicom_io.study import Stack
+from inference.measure import Canal, Herniation, Missing, Size, measure_level
+from inference.segment import AxialReading
+from tests.inference.axial_scene import MARGIN, disc, painted_reading, stack
+
+
+def size(value: Size | Missing) -> Size:
+    assert isinstance(value, Size), value
+    return value
+
+
+@pytest.mark.parametrize(("left", "right"), [(5.0, 7.0), (2.3, 6.1), (1.1, 3.7), (8.4, 2.0)])
+def test_recess_depth_is_the_painted_one_to_a_fraction_of_a_pixel(left: float, right: float) -> None:
+    sizes = measure_level(painted_reading(depth_left=left, depth_right=right), {})
+    assert size(sizes.recess["left"]).value == pytest.approx(left, abs=0.15)
+    assert size(sizes.recess["right"]).value == pytest.approx(right, abs=0.15)
+
+
+def test_closed_recess_measures_zero_and_is_not_withheld() -> None:
+    sizes = measure_level(painted_reading(depth_left=0.0), {})
+    assert size(sizes.recess["left"]).value == pytest.approx(0.0, abs=0.1)
+    assert size(sizes.recess["right"]).value == pytest.approx(6.0, abs=0.15)
+
+
+def test_points_of_a_recess_are_as_far_apart_as_its_depth_and_lie_on_its_side() -> None:
+    sizes = measure_level(painted_reading(depth_left=4.2), {})
+    for side, sign in (("left", 1), ("right", -1)):
+        found = size(sizes.recess[side])
+        first, second = found.points
+        assert np.linalg.norm(second - first) == pytest.approx(found.value, abs=1e-6)
+        assert sign * ((first + second) / 2 - MARGIN)[0] > 6
+        assert (second - first)[1] > 0
+
+
+@pytest.mark.parametrize("order", [{"flip_rows": True}, {"flip_columns": True}, {"flip_slices": True}])
+def test_order_of_the_source_does_not_change_a_millimetre(order: dict[str, bool]) -> None:
+    plain = measure_level(painted_reading(depth_left=3.0), {})
+    turned = measure_level(painted_reading(stack(**order), depth_left=3.0), {})
+    for side in ("left", "right"):
+        assert size(turned.recess[side]).value == pytest.approx(size(plain.recess[side]).value, abs=0.05)
+
+
+def test_slices_tilted_against_the_disc_are_corrected_by_the_cosine() -> None:
+    straight = painted_reading(depth_left=5.0)
+    tilted = replace(straight, slices=tuple(replace(item, tilt_deg=30.0) for item in straight.slices))
+    expected = size(measure_level(straight, {}).recess["left"]).value * np.cos(np.radians(30))
+    assert size(measure_level(tilted, {}).recess["left"]).value == pytest.approx(expected, abs=0.01)
+
+
+def test_fit_in_the_card_is_applied_and_never_gives_less_than_nothing() -> None:
+    reading = painted_reading(depth_left=2.0, depth_right=6.0)
+    sizes = measure_level(reading, {"recess.intercept": -3.0, "recess.least_lowest": 1.0, "recess.sd": 0.7})
+    assert size(sizes.recess["left"]).value == 0.0
+    assert size(sizes.recess["right"]).value == pytest.approx(3.0, abs=0.15)
+    assert size(sizes.recess["right"]).sd == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize("area", [60.0, 150.0, 230.0])
+def test_sac_area_and_diameter_are_the_painted_circle(area: float) -> None:
+    canal = measure_level(painted_reading(sac_area=area), {}).canal
+    assert isinstance(canal, Canal)
+    assert canal.area.value == pytest.approx(area, rel=0.03)
+    assert canal.ap.value == pytest.approx(2 * np.sqrt(area / np.pi), abs=0.35)
+
+
+def test_herniation_on_the_left_is_found_there_with_its_extent_and_zone() -> None:
+    found = measure_level(painted_reading(hernia_left=5.0, depth_left=6.0), {}).herniation
+    assert isinstance(found, Herniation)
+    assert (found.type, found.side, found.zone) == ("protrusion", "left", "foraminal" if found.offset_mm > 12.5 else "subarticular")
+    assert found.extent.value == pytest.approx(5.0, abs=0.6)
+    assert found.base_mm == pytest.approx(8.0, abs=1.5)
+    assert found.offset_mm == pytest.approx(13.0, abs=0.5)
+
+
+def test_no_herniated_material_is_type_none_and_not_withheld() -> None:
+    found = measure_level(painted_reading(), {}).herniation
+    assert isinstance(found, Herniation)
+    assert found.type == "none"
+
+
+def test_farther_than_wide_is_an_extrusion() -> None:
+    found = measure_level(painted_reading(hernia_left=11.0, depth_left=12.0), {}).herniation
+    assert isinstance(found, Herniation)
+    assert found.type == "extrusion"
+
+
+def code_of(reading: AxialReading, side: str = "left") -> str:
+    value = measure_level(reading, {}).recess[side]
+    assert isinstance(value, Missing), value
+    return value.code
+
+
+def without(reading: AxialReading, low: float, high: float) -> AxialReading:
+    return replace(reading, slices=tuple(item for item in reading.slices if not low <= item.offset_mm <= high))
+
+
+def test_missing_slices_in_the_recess_range_withhold_the_depth() -> None:
+    assert code_of(without(painted_reading(), -9.0, 2.0)) in {"NOT_COVERED", "SLICE_MISSING"}
+
+
+def test_stack_that_ends_above_the_disc_does_not_cover_the_level() -> None:
+    assert code_of(without(painted_reading(), -20.0, 3.0)) == "NOT_COVERED"
+
+
+def test_slices_far_apart_are_a_gap_and_give_no_depth() -> None:
+    coarse: Stack = stack(spacing=9.0, slices=5)
+    assert code_of(painted_reading(coarse)) == "SLICE_MISSING"
+
+
+def test_very_oblique_slices_give_no_millimetre() -> None:
+    reading = painted_reading()
+    oblique = replace(reading, slices=tuple(replace(item, tilt_deg=50.0) for item in reading.slices))
+    sizes = measure_level(oblique, {})
+    assert all(isinstance(value, Missing) for value in (*sizes.recess.values(), sizes.canal, sizes.herniation))
+
+
+def test_picture_without_a_disc_is_out_of_distribution() -> None:
+    reading = painted_reading()
+    empty = np.zeros_like(reading.slices[0].probabilities)
+    empty[0] = 1.0
+    blank = replace(reading, slices=tuple(replace(item, probabilities=empty) for item in reading.slices))
+    assert code_of(blank) == "OOD"
+
+
+def test_undecided_network_is_not_measured() -> None:
+    reading = painted_reading()
+    slices = tuple(
+        replace(item, probabilities=0.5 * item.probabilities + 0.5 / len(reading.classes)) for item in reading.slices
+    )
+    assert code_of(replace(reading, slices=slices)) == "LOW_QUALITY"
+
+
+def test_reading_of_another_disc_height_finds_other_slices() -> None:
+    higher = disc(posterior_margin_lps=tuple(MARGIN + [0, 0, 8.0]))
+    assert {item.index for item in painted_reading(level=higher).slices} != {item.index for item in painted_reading().slices}

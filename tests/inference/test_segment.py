@@ -1,0 +1,100 @@
+"""Which slices belong to a disc, and that sides and places come from geometry whatever the order of the source."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from inference.segment import class_names, mirrored_average, sample_window, slice_windows
+from tests.inference.axial_scene import MARGIN, PIXEL_MM, paint, painted_reading, stack
+
+ORDERS = list(itertools.product([False, True], repeat=3))
+UP = np.array([0.0, 0.0, 1.0])
+
+
+@pytest.mark.parametrize(("slices", "rows", "columns"), ORDERS)
+def test_labels_lie_on_the_painted_side_for_every_order_of_the_source(slices: bool, rows: bool, columns: bool) -> None:
+    source = stack(flip_slices=slices, flip_rows=rows, flip_columns=columns)
+    labels = painted_reading(source, depth_left=3.0, depth_right=8.0).label_map
+    assert labels is not None
+    left = np.argwhere(labels.array == class_names().index("recess_left"))
+    right = np.argwhere(labels.array == class_names().index("recess_right"))
+    assert len(right) > 2 * len(left) > 0
+    assert source.volume.grid.to_lps(left)[:, 0].min() > MARGIN[0]
+    assert source.volume.grid.to_lps(right)[:, 0].max() < MARGIN[0]
+
+
+@pytest.mark.parametrize(("slices", "rows", "columns"), ORDERS)
+def test_label_map_agrees_with_the_painting_at_source_pixels(slices: bool, rows: bool, columns: bool) -> None:
+    source = stack(flip_slices=slices, flip_rows=rows, flip_columns=columns)
+    reading = painted_reading(source)
+    assert reading.label_map is not None
+    index = reading.slices[0].index
+    grid = source.volume.grid
+    rows_, columns_ = np.mgrid[: grid.shape[1], : grid.shape[2]]
+    points = grid.to_lps(np.stack([np.full(rows_.shape, index), rows_, columns_], axis=-1))
+    here, truth = reading.label_map.array[index], paint(points)
+    for number in range(1, len(class_names())):
+        if (truth == number).sum() < 30:
+            continue
+        overlap = 2 * ((here == number) & (truth == number)).sum() / ((here == number).sum() + (truth == number).sum())
+        assert overlap > 0.93, class_names()[number]
+
+
+def test_only_slices_near_the_disc_are_read_from_feet_to_head() -> None:
+    offsets = [item.offset_mm for item in painted_reading().slices]
+    assert offsets == sorted(offsets)
+    assert min(offsets) >= -11 and max(offsets) <= 6.5
+    assert any(abs(value) < 2.1 for value in offsets)
+
+
+def test_a_disc_outside_the_stack_has_no_slices() -> None:
+    assert slice_windows(stack().volume, MARGIN + [0, 0, 120.0], UP, PIXEL_MM) == []
+
+
+def test_offset_is_measured_along_the_disc_normal_not_along_the_table() -> None:
+    tilt = np.radians(30.0)
+    normal = np.array([0.0, -np.sin(tilt), np.cos(tilt)])
+    for index, offset, _ in slice_windows(stack().volume, MARGIN, normal, PIXEL_MM):
+        height = stack().volume.grid.to_lps(np.array([index, 0.0, 0.0]))[2]
+        assert offset * np.cos(tilt) == pytest.approx(height - MARGIN[2])
+
+
+def test_window_shows_the_grey_values_of_its_place() -> None:
+    source = stack(flip_columns=True)
+    grid = source.volume.grid
+    index = np.stack(np.meshgrid(*[np.arange(n) for n in grid.shape], indexing="ij"), axis=-1)
+    source.volume.array[...] = grid.to_lps(index)[..., 0]
+    number, _, window = slice_windows(source.volume, MARGIN, UP, PIXEL_MM)[0]
+    image = sample_window(source.volume, number, window)
+    rows, columns = np.mgrid[: window.size, : window.size]
+    inside = grid.contains(window.to_lps(rows, columns), margin=-3.0)
+    assert inside.mean() > 0.8
+    assert np.allclose(image[inside], window.to_lps(rows, columns)[..., 0][inside], atol=0.05)
+
+
+def test_averaging_with_the_mirror_image_makes_sides_exchangeable() -> None:
+    rng = np.random.default_rng(3)
+    names = class_names()
+    straight = rng.random((1, len(names), 6, 6)).astype(np.float32)
+    mirrored = rng.random((1, len(names), 6, 6)).astype(np.float32)
+    one = mirrored_average(straight, mirrored, names)
+    other = mirrored_average(mirrored, straight, names)
+    left, right = names.index("recess_left"), names.index("recess_right")
+    assert np.allclose(one[:, left], other[:, right, :, ::-1])
+    assert np.allclose(one[:, names.index("disc")], other[:, names.index("disc"), :, ::-1])
+
+
+def test_nothing_is_labelled_outside_the_slices_that_were_read() -> None:
+    reading = painted_reading()
+    assert reading.label_map is not None
+    read = {item.index for item in reading.slices}
+    for index in set(range(reading.label_map.array.shape[0])) - read:
+        assert not reading.label_map.array[index].any()
+
+
+def test_a_level_with_other_discs_normal_against_the_slices_is_not_read() -> None:
+    sagittal_like = np.array([1.0, 0.0, 0.0])
+    assert slice_windows(stack().volume, MARGIN, sagittal_like, PIXEL_MM) == []
