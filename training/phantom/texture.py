@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from training.phantom.shapes import Field
@@ -25,8 +26,21 @@ def _block(seed: int, sigma: float) -> Field:
 def grain(seed: int, x: Field, y: Field, z: Field, step: tuple[float, float, float], *, sigma: float = 1.6) -> Field:
     """Standard normal noise at points, correlated over about `sigma` times `step` mm along each axis."""
     block = _block(seed, sigma)
-    index = [
-        np.floor(axis * np.float32(1 / s)).astype(np.int32) & (_SIZE - 1)
-        for axis, s in zip((x, y, z), step, strict=True)
-    ]
-    return np.asarray(block[index[0], index[1], index[2]], dtype=np.float32)
+    low: list[NDArray[np.int32]] = []
+    part: list[Field] = []
+    for axis, s in zip((x, y, z), step, strict=True):
+        place = axis * np.float32(1 / s)
+        floor = np.floor(place)
+        low.append(floor.astype(np.int32) & (_SIZE - 1))
+        part.append((place - floor).astype(np.float32))
+    # flat indices: several times faster than indexing with three arrays
+    flat = block.ravel()
+    i0, i1 = low[0] * (_SIZE * _SIZE), ((low[0] + 1) & (_SIZE - 1)) * (_SIZE * _SIZE)
+    j0, j1 = low[1] * _SIZE, ((low[1] + 1) & (_SIZE - 1)) * _SIZE
+    k0, k1 = low[2], (low[2] + 1) & (_SIZE - 1)
+    a, b, c = part
+    near = (flat[i0 + j0 + k0] * (1 - c) + flat[i0 + j0 + k1] * c) * (1 - b)
+    near += (flat[i0 + j1 + k0] * (1 - c) + flat[i0 + j1 + k1] * c) * b
+    far = (flat[i1 + j0 + k0] * (1 - c) + flat[i1 + j0 + k1] * c) * (1 - b)
+    far += (flat[i1 + j1 + k0] * (1 - c) + flat[i1 + j1 + k1] * c) * b
+    return np.asarray(near * (1 - a) + far * a, dtype=np.float32)

@@ -20,6 +20,7 @@ from training.phantom.tissues import disc_outline, herniation_field, posterior_m
 _COLUMN_STEP = 0.25
 _DEPTH_STEP = 0.25
 _SAC_SPAN = 6.0
+_ABOVE_PEDICLE = 0.2  # the pedicle begins 0.5 mm under the endplate; the last plane lies just above it
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def recess_window(scene: Scene, index: int, side: int) -> tuple[float, float, fl
     inside = (fields["sap"] < 0).any(axis=0)
     tip = float(us[0, np.argmax(inside)]) if inside.any() else tip_u
     edge = tip + side * disc.arch_u + settings.window_beyond_tip
-    return min(low, edge - 1.0), edge, disc.t, lower.top - 0.5
+    return min(low, edge - 1.0), edge, disc.t, lower.top - _ABOVE_PEDICLE
 
 
 def _recess(scene: Scene, index: int, side: int) -> tuple[float, float, Field]:
