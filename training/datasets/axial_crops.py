@@ -1,30 +1,74 @@
 """Cuts of simulated axial slices around the canal, rendered once into shards and read many times.
 
-Every shard is an npz of images, labels (numbers of configs/anatomy.toml) and exact truth in mm; seeds of the splits never meet.
+Every shard is an npz of images, labels (numbers of configs/anatomy.toml), places and exact truth in mm. Seeds of the splits
+never meet: training 1,000,000 and up, validation (choices, calibration) 2,000,000 and up; whole studies are tested on 9,000,000 and up.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+FIRST_SEED = {"train": 1_000_000, "validation": 2_000_000, "study": 9_000_000}
+SIZE, PIXEL_MM = 208, 0.6
+_LEVELS = {"train": ("L4-L5", "L5-S1", "L3-L4"), "validation": ("L4-L5", "L5-S1")}
+_LEVEL_SHARE = {"L4-L5": 1.0, "L5-S1": 1.0, "L3-L4": 0.3}
+_T1_SHARE = 0.35
+_TRAIN_OFFSETS_MM = (-8.0, 5.0)
+_STACK_MM = (-11.0, 6.5)
+"""Validation stacks cover this range along the disc normal, as reading does."""
+_STACK_STEP_MM = (3.5, 5.0)
+_PEOPLE_PER_SHARD = 20
+
 
 @dataclass(frozen=True)
 class Crops:
-    """Rendered cuts: images (N, H, W) uint8, labels (N, H, W) uint8, anchors (N, 2) as (row, column), seeds (N,).
-
-    An anchor is the midline point of the unbulged posterior disc margin; rows run to the back, columns to the patient's left.
+    """Rendered cuts, one entry each: images and labels (N, H, W), anchors (N, 2) as (row, column) of the midline point of the
+    unbulged posterior disc margin, affines (N, 4, 4) (slice, row, column) -> LPS mm, stack number, offset in mm along the disc
+    normal, disc margin and normal in LPS, truth (N, len(TRUTH)); rows run to the back, columns to the patient's left.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.uint8]
     anchors: NDArray[np.float64]
-    seeds: NDArray[np.int64]
-    pixel_mm: float
+    affines: NDArray[np.float64]
+    stacks: NDArray[np.int64]
+    offsets: NDArray[np.float64]
+    margins: NDArray[np.float64]
+    normals: NDArray[np.float64]
+    truth: NDArray[np.float64]
+
+    @property
+    def pixel_mm(self) -> float:
+        """Edge of a pixel."""
+        return PIXEL_MM
+
+    @property
+    def seeds(self) -> NDArray[np.int64]:
+        """Seed of the person behind every cut."""
+        return np.asarray(self.stacks // 10)
+
+
+TRUTH = (
+    "left",
+    "right",
+    "left_bony",
+    "right_bony",
+    "sac_area",
+    "sac_ap",
+    "hernia_extent",
+    "hernia_u",
+    "hernia_type",
+    "bulge",
+)
+"""Columns of `Crops.truth`: mm and mm2; no herniation has extent 0; types are numbered none, protrusion, extrusion, sequestration."""
+TYPES = ("none", "protrusion", "extrusion", "sequestration")
 
 
 def load_crops(folder: Path, split: str) -> Crops:
@@ -32,13 +76,113 @@ def load_crops(folder: Path, split: str) -> Crops:
     paths = sorted(folder.glob(f"{split}-*.npz"))
     if not paths:
         raise FileNotFoundError(
-            f"{folder}: no shard {split}-*.npz; render them with python -m training.datasets.axial_crops"
+            f"{folder}: no shard {split}-*.npz; render them: python -m training.datasets.axial_crops {folder}"
         )
     parts: list[dict[str, Any]] = [dict(np.load(path)) for path in paths]
-    return Crops(
-        images=np.concatenate([part["images"] for part in parts]),
-        labels=np.concatenate([part["labels"] for part in parts]),
-        anchors=np.concatenate([part["anchors"] for part in parts]),
-        seeds=np.concatenate([part["seeds"] for part in parts]),
-        pixel_mm=float(parts[0]["pixel_mm"]),
+    return Crops(**{field.name: np.concatenate([part[field.name] for part in parts]) for field in fields(Crops)})
+
+
+def render_crops(folder: Path, split: Literal["train", "validation"], people: int, workers: int = 1) -> list[Path]:
+    """Render shards of `people` simulated persons that are not there yet; returns all shards of the split."""
+    folder.mkdir(parents=True, exist_ok=True)
+    first = FIRST_SEED[split]
+    starts = range(first, first + people, _PEOPLE_PER_SHARD)
+    paths = [folder / f"{split}-{start}.npz" for start in starts]
+    missing = [(path, split, start) for path, start in zip(paths, starts, strict=True) if not path.exists()]
+    with ProcessPoolExecutor(max_workers=workers) as pool:
+        list(pool.map(_shard, missing))
+    return paths
+
+
+def _shard(job: tuple[Path, str, int]) -> None:
+    path, split, start = job
+    entries: list[dict[str, Any]] = []
+    for seed in range(start, start + _PEOPLE_PER_SHARD):
+        entries += _person(split, seed)
+    temporary = path.with_name(path.stem + ".part.npz")
+    np.savez_compressed(temporary, **{name: np.stack([entry[name] for entry in entries]) for name in entries[0]})
+    temporary.replace(path)
+
+
+def _person(split: str, seed: int) -> Iterator[dict[str, Any]]:
+    """All cuts of one simulated person."""
+    from training.phantom import draw_anatomy, render_axial
+
+    rng = np.random.default_rng([seed, 5])
+    anatomy = draw_anatomy(seed)
+    for number, level in enumerate(_LEVELS[split]):
+        if rng.random() > _LEVEL_SHARE[level]:
+            continue
+        tilt = "random" if rng.random() < 0.75 else "scanner"
+        protocol = int(rng.integers(1 << 30))
+        for offset in _offsets(split, rng):
+            same = split == "validation"
+            weighting = "t1" if not same and rng.random() < _T1_SHARE else "t2"
+            sample = render_axial(
+                anatomy,
+                level,
+                weighting=weighting,  # type: ignore[arg-type]
+                pixel_mm=PIXEL_MM,
+                size=SIZE,
+                seed=protocol if same else int(rng.integers(1 << 30)),
+                offset_mm=offset,
+                thickness_mm=4.0 if same else float(rng.uniform(3.0, 4.5)),
+                tilt=tilt,  # type: ignore[arg-type]
+            )
+            yield _entry(sample, seed * 10 + number, offset)
+
+
+def _offsets(split: str, rng: np.random.Generator) -> NDArray[np.float64]:
+    if split == "train":
+        return rng.uniform(*_TRAIN_OFFSETS_MM, 3)
+    step = rng.uniform(*_STACK_STEP_MM)
+    return np.arange(_STACK_MM[0] + rng.uniform(0, step), _STACK_MM[1], step)
+
+
+def _entry(sample: Any, stack: int, offset: float) -> dict[str, Any]:
+    truth = sample.truth
+    margin, normal = np.array(truth.posterior_margin_lps), np.array(truth.normal_lps)
+    pixel = (np.linalg.inv(sample.affine) @ np.append(margin + offset * normal, 1.0))[1:3]
+    top = float(np.percentile(sample.image, 99.8))
+    hernia = truth.herniation
+    values = (
+        truth.left.recess_depth_soft_mm,
+        truth.right.recess_depth_soft_mm,
+        truth.left.recess_depth_bony_mm,
+        truth.right.recess_depth_bony_mm,
+        truth.sac_area_mm2,
+        truth.sac_ap_mm,
+        hernia.extent_mm if hernia else 0.0,
+        hernia.u_mm if hernia else 0.0,
+        TYPES.index(hernia.type) if hernia else 0,
+        truth.bulge_mm,
     )
+    return {
+        "images": np.rint(np.clip(sample.image / max(top, 1e-6), 0, 1) * 255).astype(np.uint8),
+        "labels": sample.labels,
+        "anchors": pixel,
+        "affines": sample.affine,
+        "stacks": np.int64(stack),
+        "offsets": np.float64(offset),
+        "margins": margin,
+        "normals": normal,
+        "truth": np.array(values, dtype=np.float64),
+    }
+
+
+def main() -> None:
+    """`python -m training.datasets.axial_crops FOLDER [--train 400] [--validation 120] [--workers 1]`."""
+    import argparse
+
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--train", type=int, default=400, help="simulated persons")
+    parser.add_argument("--validation", type=int, default=120, help="simulated persons")
+    parser.add_argument("--workers", type=int, default=1)
+    given = parser.parse_args()
+    render_crops(given.folder, "validation", given.validation, given.workers)
+    render_crops(given.folder, "train", given.train, given.workers)
+
+
+if __name__ == "__main__":
+    main()
