@@ -207,11 +207,12 @@ def _facet(
 ) -> FacetDraw:
     c = s.canal
     hyp = float(np.clip(shared["hyp"] + rng.normal(0, 0.18), 0, 1.25))
+    narrow = float(rng.uniform(0, c.narrow_recess_mm)) if rng.random() < c.narrow_recess_probability else 0.0
     angle = radians(_normal(rng, shared["angle"], c.tropism_sd, 15, 75))
     return FacetDraw(
         hypertrophy=hyp,
         joint_u=(shared["ju"] + rng.normal(0, 0.6)) * size - 1.6 * hyp - 1.0 * sev,
-        joint_v=(shared["jv"] + rng.normal(0, 0.5)) * size - 2.4 * hyp**1.5,
+        joint_v=(shared["jv"] + rng.normal(0, 0.5)) * size - 2.4 * hyp**1.5 - narrow * min(1.0, sev + 0.6),
         angle=angle,
         length=_normal(rng, c.joint_length[i], 1.2, 0.5 * c.joint_length[i]) * size,
         sap=(c.sap_thickness * min(1.0, c.joint_length[i] / 13) + rng.normal(0, 0.6)) * size + 2.2 * hyp,

@@ -9,7 +9,7 @@ import numpy as np
 
 from training.phantom.anatomy import Anatomy
 from training.phantom.scanner import Scanner
-from training.phantom.scene import Scene, obstacle_of, root_fields, sac_field
+from training.phantom.scene import Scene, obstacle_of, root_field, sac_field
 from training.phantom.shapes import Field
 from training.phantom.surround import surround_fields
 from training.phantom.tissues import endplate_half_height, solids, zone_of
@@ -65,16 +65,16 @@ def paint_surround(canvas: Canvas, anatomy: Anatomy, u: Field, v: Field, t: Fiel
     """Muscles, vessels, pelvis, abdomen, skin and air."""
     f = surround_fields(anatomy, u, v, t)
     seed = anatomy.seed
-    lobule = grain(seed + 5, u, v, t, (4, 4, 4), sigma=1.2)
+    lobule = grain(seed, 5, u, v, t, (4, 4, 4))
     canvas.tissue(np.ones_like(u), "fat", 1.0)
     for w in canvas.weightings:
         canvas.fat[w] *= 1 + np.float32(0.035) * lobule
     canvas.tissue(_cover(np.abs(lobule) - 0.035, 0.12) * 0.3, "ligament")
-    loops = grain(seed + 6, u, v, t, (9, 9, 12), sigma=1.5)
+    loops = grain(seed, 6, u, v, t, (9, 9, 12))
     canvas.tissue(_cover(f["bowel"], 2 * h) * _cover(-loops - 0.1, 0.5), "bowel", 1 + 0.35 * loops)
     fat_post, fat_psoas = anatomy.muscle_fat
-    streak = grain(seed + 1, u, v, t, (0.75, 0.95, 2.6), sigma=1.5)
-    coarse = grain(seed + 2, u, v, t, (3.5, 3.5, 9.0), sigma=1.5)
+    streak = grain(seed, 1, u, v, t, (0.75, 0.95, 2.6))
+    coarse = grain(seed, 2, u, v, t, (3.5, 3.5, 9.0))
     mix = 0.75 * streak + 0.65 * coarse
     deep = 1 + 0.9 * np.exp(-np.clip(v - 24, 0, None) / 8) + 0.35 * np.clip(1 - np.abs(u) / 30, 0, 1)
     for name, share in (("quadratus", fat_psoas), ("psoas", fat_psoas), ("gluteus", 0.7 * fat_post), ("multifidus", fat_post)):
@@ -83,7 +83,7 @@ def paint_surround(canvas: Canvas, anatomy: Anatomy, u: Field, v: Field, t: Fiel
         greasy = np.clip(0.5 + (mix - threshold) * 1.1, 0, 1) * np.clip(0.35 + 2.2 * local, 0, 0.9) + 0.25 * local
         canvas.tissue(_cover(f[name] - 0.9, 0.9 + h) * 0.35, "ligament")
         canvas.tissue(_cover(f[name], h), "muscle", 1 + 0.07 * coarse, share_of_fat=np.clip(greasy, 0, 0.95).astype(np.float32))
-    marrow = grain(seed + 3, u, v, t, (1.6, 1.6, 1.6))
+    marrow = grain(seed, 3, u, v, t, (1.6, 1.6, 1.6))
     canvas.tissue(_cover(f["ilium"], h), "cortex")
     canvas.tissue(_cover(f["ilium"] + 1.4, h), "marrow_water", 1.0, share_of_fat=np.clip(0.5 + 0.1 * marrow, 0, 1))
     canvas.tissue(_cover(f["vein"], h), "vein", 0.35)
@@ -101,10 +101,10 @@ def paint_spine(canvas: Canvas, scene: Scene, u: Field, v: Field, t: Field, h: f
     f = solids(anatomy, u, v, t)
     obstacle = obstacle_of(f)
     f["sac"] = sac_field(scene, u, v, t, obstacle)
-    f["root"] = root_fields(scene, u, v, t)["root"]
+    f["root"] = root_field(scene, u, v, t)
     seed = anatomy.seed
-    marrow = grain(seed + 3, u, v, t, (1.6, 1.6, 1.6))
-    fine = grain(seed + 4, u, v, t, (0.9, 0.9, 0.9))
+    marrow = grain(seed, 3, u, v, t, (1.6, 1.6, 1.6))
+    fine = grain(seed, 4, u, v, t, (0.9, 0.9, 0.9))
     dg = np.clip((anatomy.age - 25) / 60, 0, 1)
     fat_share = np.clip(0.40 + 0.18 * dg + 0.07 * marrow + 0.04 * fine, 0.1, 0.9).astype(np.float32)
 
@@ -113,7 +113,7 @@ def paint_spine(canvas: Canvas, scene: Scene, u: Field, v: Field, t: Field, h: f
     canvas.tissue(_cover(fatty, 3.0), "fat", 1 + 0.04 * marrow)
     behind = np.maximum(np.abs(u) - 3.2, np.abs(v - 34) - 14).astype(np.float32)
     canvas.tissue(_cover(behind, 2.0) * np.float32(0.7), "ligament", share_of_fat=0.45)
-    veins = grain(seed + 8, u, v, t, (1.1, 1.1, 3.0), sigma=1.4)
+    veins = grain(seed, 8, u, v, t, (1.1, 1.1, 3.0))
     canvas.tissue(_cover((1.9 - veins) * 1.5, 1.0) * _cover(fatty + 2, 3.0) * np.float32(0.8), "vein", 0.6)
 
     longitudinal = np.maximum(np.minimum(f["body"], f["outline"]) - 0.5, 0 * v - 99)

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import gaussian_filter1d
 
-from training.phantom.anatomy import Anatomy
+from training.phantom.anatomy import Anatomy, RootDraw
 from training.phantom.shapes import Field, smooth_max, superellipse
 from training.phantom.tissues import solids
 
 _DURA_GAP = 0.35
 _SAC_K = 1.6
 _STATION = 1.5
+_ROOT_STEPS = 14
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +52,6 @@ class RootTube:
     v: NDArray[np.float32]
     radius: NDArray[np.float32]
     flat: NDArray[np.float32]
-    exit_t: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,108 +155,99 @@ def _give_way(anatomy: Anatomy, stations: NDArray[np.float64], rows: Field) -> F
 
 
 def _place_roots(scene: Scene) -> tuple[RootTube, ...]:
-    anatomy = scene.anatomy
-    tubes = []
-    for root in anatomy.roots:
-        k = root.vertebra
-        crossed = anatomy.discs[k - 1]
-        vertebra = anatomy.vertebrae[k]
-        exit_t = crossed.t + root.exit_offset
-        sac = scene.sac.at(np.array([exit_t], dtype=np.float32))[0]
-        pedicle = vertebra.top - 0.5 * vertebra.pedicle_height
-        below = vertebra.top - vertebra.pedicle_height - 3.0
-        inner = vertebra.interpedicular / 2
-        takeoff = tan(0.45) if k < 8 else tan(0.33)
-        start_u = 0.80 * float(sac[0]) + root.lateral_jitter * 0.5
-        start_v = float(sac[2] - 0.22 * sac[1]) + root.posterior_jitter * 0.4
-        points = [
-            (exit_t + 6, start_u - 6 * takeoff * 0.5, start_v + 0.8, root.radius * 0.7),
-            (exit_t, start_u, start_v, root.radius * 0.9),
-            (pedicle, inner - root.radius - 0.9, 4.3 + root.posterior_jitter * 0.5, root.radius),
-            (below, inner + 0.35 * vertebra.pedicle_width, 3.0, root.ganglion_radius),
-        ]
-        if vertebra.name.startswith("L"):
-            lower = anatomy.discs[k]
-            reach = 2.0 if vertebra.name != "L5" else 4.0
-            points.append((lower.t, lower.width / 2 + reach, -1.5 if vertebra.name != "L5" else -6.0, root.ganglion_radius * 0.95))
-            points.append((lower.t - 16, lower.width / 2 + reach + 8, -10.0, root.radius))
-        else:
-            points.append((below - 12, inner + 0.5 * vertebra.pedicle_width, -2.0, root.radius * 0.9))
-        table = np.array(sorted(points))
-        for j in range(1, len(table)):
-            table[j, 0] = max(table[j, 0], table[j - 1, 0] + 1.0)
-        t = np.arange(table[0, 0], table[-1, 0], 1.0)
-        values = PchipInterpolator(table[:, 0], table[:, 1:])(t)
-        u, v, radius = root.side * values[:, 0], values[:, 1], values[:, 2]
-        u, v, flat = _make_room(scene, t, u, v, radius, top=exit_t, bottom=pedicle - 2)
+    """Lay all roots along their rest paths, then let the parts outside the sac find room, all at once."""
+    paths = [_rest_path(scene, root) for root in scene.anatomy.roots]
+    t, u, v, radius, free = (np.concatenate([path[j] for path in paths]) for j in range(5))
+    du, dv, flat = np.zeros_like(u), np.zeros_like(v), np.ones_like(u)
+    chosen = np.nonzero(free > 0)[0]
+    if len(chosen):
+        du[chosen], dv[chosen], flat[chosen] = _make_room(scene, t[chosen], u[chosen], v[chosen], radius[chosen])
+    tubes, start = [], 0
+    for root, path in zip(scene.anatomy.roots, paths, strict=True):
+        part = slice(start, start + len(path[0]))
+        start = part.stop
+        moved_u, moved_v = u[part] + gaussian_filter1d(du[part], 1.0), v[part] + gaussian_filter1d(dv[part], 1.0)
+        name = scene.anatomy.vertebrae[root.vertebra].name
         tubes.append(
-            RootTube(
-                f"{vertebra.name}", root.side, *(a.astype(np.float32) for a in (t, u, v, radius, flat)), float(exit_t)
-            )
+            RootTube(name, root.side, t[part], moved_u, moved_v, radius[part], gaussian_filter1d(flat[part], 1.0))
         )
     return tuple(tubes)
 
 
-def _make_room(
-    scene: Scene,
-    t: NDArray[np.float64],
-    u: NDArray[np.float64],
-    v: NDArray[np.float64],
-    radius: NDArray[np.float64],
-    *,
-    top: float,
-    bottom: float,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """March the free part of a root away from obstacles and sac; flatten it where no place is wide enough."""
-    free = np.nonzero((t < top - 1) & (t > bottom))[0]
-    flat = np.ones_like(t)
-    if len(free) == 0:
-        return u, v, flat
-    tt = t[free].astype(np.float32)
-    pu, pv = u[free].astype(np.float32), v[free].astype(np.float32)
+def _rest_path(scene: Scene, root: RootDraw) -> tuple[Field, Field, Field, Field, Field]:
+    """t (growing, 1 mm apart), u, v, radius and whether the root lies free beside the sac, from sac to beyond the foramen."""
+    anatomy = scene.anatomy
+    k = root.vertebra
+    crossed, vertebra = anatomy.discs[k - 1], anatomy.vertebrae[k]
+    exit_t = crossed.t + root.exit_offset
+    sac = scene.sac.at(np.array([exit_t], dtype=np.float32))[0]
+    pedicle = vertebra.top - 0.5 * vertebra.pedicle_height
+    below = vertebra.top - vertebra.pedicle_height - 3.0
+    inner = vertebra.interpedicular / 2
+    start_u = 0.80 * float(sac[0]) + root.lateral_jitter * 0.5
+    start_v = float(sac[2] - 0.22 * sac[1]) + root.posterior_jitter * 0.4
+    # 26 degrees from the midline on average while still wrapped in the sac's corner (coronal take-off of L5)
+    drift = 6 * tan(0.45) * 0.5
+    points = [
+        (exit_t + 6, start_u - drift, start_v + 0.8, root.radius * 0.7),
+        (exit_t, start_u, start_v, root.radius * 0.9),
+        (pedicle, inner - root.radius - 0.9, 4.3 + root.posterior_jitter * 0.5, root.radius),
+        (below, inner + 0.35 * vertebra.pedicle_width, 3.0, root.ganglion_radius),
+    ]
+    if vertebra.name.startswith("L"):
+        lower = anatomy.discs[k]
+        reach, back = (4.0, -6.0) if vertebra.name == "L5" else (2.0, -1.5)
+        points.append((lower.t, lower.width / 2 + reach, back, root.ganglion_radius * 0.95))
+        points.append((lower.t - 16, lower.width / 2 + reach + 8, -10.0, root.radius))
+    else:
+        points.append((below - 12, inner + 0.5 * vertebra.pedicle_width, -2.0, root.radius * 0.9))
+    table = np.array(sorted(points))
+    for j in range(1, len(table)):
+        table[j, 0] = max(table[j, 0], table[j - 1, 0] + 1.0)
+    t = np.arange(table[0, 0], table[-1, 0], 1.0)
+    values = PchipInterpolator(table[:, 0], table[:, 1:])(t).astype(np.float32)
+    free = ((t < exit_t - 1) & (t > pedicle - 2)).astype(np.float32)
+    return t.astype(np.float32), root.side * values[:, 0], values[:, 1], values[:, 2], free
+
+
+def _make_room(scene: Scene, t: Field, u: Field, v: Field, radius: Field) -> tuple[Field, Field, Field]:
+    """Shift u, shift v and flattening: march away from obstacles and sac; flatten where no place is wide enough."""
+    pu, pv = u.copy(), v.copy()
 
     def clearance(a: Field, b: Field) -> Field:
-        obstacle = obstacle_of(solids(scene.anatomy, a, b, tt))
-        return np.minimum(obstacle, sac_field(scene, a, b, tt, obstacle))
+        obstacle = obstacle_of(solids(scene.anatomy, a, b, t))
+        return np.minimum(obstacle, sac_field(scene, a, b, t, obstacle))
 
-    room = radius[free].astype(np.float32) + np.float32(0.15)
-    best_u, best_v, best = pu.copy(), pv.copy(), np.full_like(pu, -99)
-    for step in range(14):
+    room = radius + np.float32(0.15)
+    best_u, best_v, best = pu, pv, np.full_like(pu, -99)
+    for _ in range(_ROOT_STEPS):
         c = clearance(pu, pv)
         better = c > best
         best_u, best_v, best = np.where(better, pu, best_u), np.where(better, pv, best_v), np.where(better, c, best)
-        if bool(np.all(c >= room)) or step == 13:
+        if bool(np.all(best >= room)):
             break
         gu = clearance(pu + np.float32(0.3), pv) - c
         gv = clearance(pu, pv + np.float32(0.3)) - c
         length = np.maximum(np.hypot(gu, gv), np.float32(0.02))
         move = np.where(c < room, np.float32(0.45), 0)
         pu, pv = pu + move * gu / length, pv + move * gv / length
-    u, v = u.copy(), v.copy()
-    shift_u, shift_v = np.zeros_like(u), np.zeros_like(v)
-    shift_u[free], shift_v[free] = best_u - u[free], best_v - v[free]
-    u, v = u + gaussian_filter1d(shift_u, 1.0), v + gaussian_filter1d(shift_v, 1.0)
-    flat[free] = np.clip(best / radius[free], 0.35, 1.0)
-    return u, v, gaussian_filter1d(flat, 1.0)
+    return best_u - u, best_v - v, np.clip(best / radius, 0.35, 1.0)
 
 
-def root_fields(scene: Scene, u: Field, v: Field, t: Field) -> dict[str, Field]:
-    """Distance of the free roots ("root") and their ganglia and exiting parts, as one field."""
+def root_field(scene: Scene, u: Field, v: Field, t: Field) -> Field:
+    """Distance to the roots outside the sac, ganglia and exiting parts included."""
     out = np.full(t.shape, np.float32(99), dtype=np.float32)
     low, high = float(t.min()), float(t.max())
     for tube in scene.roots:
         if tube.t[0] > high or tube.t[-1] < low:
             continue
-        near = (t >= tube.t[0]) & (t <= tube.t[-1]) & (u * tube.side > 0)
+        near = (t >= tube.t[0]) & (t <= tube.t[-1]) & (u * tube.side > 0) & (np.abs(v) < 16)
         if not near.any():
             continue
         tn = t[near]
-        flat = np.interp(tn, tube.t, tube.flat).astype(np.float32)
+        squeeze = np.sqrt(np.interp(tn, tube.t, tube.flat)).astype(np.float32)
         x = u[near] - np.interp(tn, tube.t, tube.u).astype(np.float32)
         y = v[near] - np.interp(tn, tube.t, tube.v).astype(np.float32)
         radius = np.interp(tn, tube.t, tube.radius).astype(np.float32)
-        squeeze = np.sqrt(flat)
-        f = (np.sqrt((x * squeeze) ** 2 + (y / squeeze) ** 2) - radius) * squeeze
-        out[near] = np.minimum(out[near], f)
-    return {"root": out}
-
+        out[near] = np.minimum(out[near], (np.sqrt((x * squeeze) ** 2 + (y / squeeze) ** 2) - radius) * squeeze)
+    return out

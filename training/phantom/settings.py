@@ -67,6 +67,8 @@ class CanalSettings(_Strict):
     sap_thickness: float
     iap_thickness: float
     flavum_thickness: tuple[float, ...]
+    narrow_recess_probability: float
+    narrow_recess_mm: float
 
 
 class DiseaseSettings(_Strict):

@@ -16,20 +16,23 @@ from training.phantom.shapes import Field
 _SIZE = 64
 
 
-@lru_cache(maxsize=4)
-def _block(seed: int, sigma: float) -> Field:
+@lru_cache(maxsize=8)
+def _block(seed: int) -> Field:
     noise = np.random.default_rng([seed, 77]).standard_normal((_SIZE, _SIZE, _SIZE)).astype(np.float32)
-    smooth = gaussian_filter(noise, sigma, mode="wrap")
+    smooth = gaussian_filter(noise, 1.5, mode="wrap")
     return np.asarray((smooth - smooth.mean()) / smooth.std(), dtype=np.float32)
 
 
-def grain(seed: int, x: Field, y: Field, z: Field, step: tuple[float, float, float], *, sigma: float = 1.6) -> Field:
-    """Standard normal noise at points, correlated over about `sigma` times `step` mm along each axis."""
-    block = _block(seed, sigma)
+def grain(seed: int, kind: int, x: Field, y: Field, z: Field, step: tuple[float, float, float]) -> Field:
+    """Standard normal noise at points, correlated over about 1.5 times `step` mm along each axis.
+
+    Each `kind` of tissue reads the block from another place.
+    """
+    block = _block(seed)
     low: list[NDArray[np.int32]] = []
     part: list[Field] = []
     for axis, s in zip((x, y, z), step, strict=True):
-        place = axis * np.float32(1 / s)
+        place = axis * np.float32(1 / s) + np.float32(17.37 * kind)
         floor = np.floor(place)
         low.append(floor.astype(np.int32) & (_SIZE - 1))
         part.append((place - floor).astype(np.float32))
