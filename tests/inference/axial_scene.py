@@ -73,7 +73,9 @@ def stack(
     first[2] = MARGIN[2] + (1 if flip_slices else -1) * spacing * (slices // 2)
     affine = slice_affine(first, np.concatenate([column_step, row_step]), np.array([pixel, pixel]), step)
     instances = tuple(SourceInstance(f"1.2.3.{index}") for index in range(slices))
-    volume = Volume(np.zeros((slices, rows, columns), dtype=np.float32), Grid((slices, rows, columns), affine), instances)
+    volume = Volume(
+        np.zeros((slices, rows, columns), dtype=np.float32), Grid((slices, rows, columns), affine), instances
+    )
     return Stack(volume, role, "painted", "1.2.3", 1, "", 100.0, 4000.0)
 
 
@@ -81,9 +83,7 @@ def painted_reading(source: Stack | None = None, level: Any = None, sub: int = 4
     """What a network without error would have read: probabilities are the painted classes averaged over each pixel."""
     source, level = source or stack(), level or disc()
     classes = class_names()
-    windows = slice_windows(
-        source.volume, np.asarray(level.posterior_margin_lps), np.asarray(level.normal), PIXEL_MM
-    )
+    windows = slice_windows(source.volume, np.asarray(level.posterior_margin_lps), np.asarray(level.normal), PIXEL_MM)
     slices = []
     fine = (np.arange(sub) + 0.5) / sub - 0.5
     for index, offset, window in windows:

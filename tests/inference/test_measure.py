@@ -75,7 +75,11 @@ def test_sac_area_and_diameter_are_the_painted_circle(area: float) -> None:
 def test_herniation_on_the_left_is_found_there_with_its_extent_and_zone() -> None:
     found = measure_level(painted_reading(hernia_left=5.0, depth_left=6.0), {}).herniation
     assert isinstance(found, Herniation)
-    assert (found.type, found.side, found.zone) == ("protrusion", "left", "foraminal" if found.offset_mm > 12.5 else "subarticular")
+    assert (found.type, found.side, found.zone) == (
+        "protrusion",
+        "left",
+        "foraminal" if found.offset_mm > 12.5 else "subarticular",
+    )
     assert found.extent.value == pytest.approx(5.0, abs=0.6)
     assert found.base_mm == pytest.approx(8.0, abs=1.5)
     assert found.offset_mm == pytest.approx(13.0, abs=0.5)
@@ -141,4 +145,6 @@ def test_undecided_network_is_not_measured() -> None:
 
 def test_reading_of_another_disc_height_finds_other_slices() -> None:
     higher = disc(posterior_margin_lps=tuple(MARGIN + [0, 0, 8.0]))
-    assert {item.index for item in painted_reading(level=higher).slices} != {item.index for item in painted_reading().slices}
+    assert {item.index for item in painted_reading(level=higher).slices} != {
+        item.index for item in painted_reading().slices
+    }

@@ -1,0 +1,173 @@
+"""Millimetres to severity at the cuts, everything read or withheld, and both opinions on a herniation shown."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import pytest
+
+from configs import grading
+from inference.grade import (
+    below_cut,
+    canal_severity,
+    herniation_severity,
+    pooled,
+    read_levels,
+    recess_severity,
+)
+from inference.report import Finding, Withheld
+from inference.segment import AxialReading, class_names
+from models import Card, InputSpec, NetworkSpec
+from tests.inference.axial_scene import MARGIN, disc, painted_reading, stack
+
+CARD = Card(
+    name="axial",
+    network=NetworkSpec(out_channels=8),
+    input=InputSpec(spacing_mm=0.6),
+    classes=class_names(),
+    trained_on="painted",
+    recipe="",
+    command="",
+)
+SITES = {("herniation", None), ("recess_stenosis", "left"), ("recess_stenosis", "right"), ("canal_stenosis", None)}
+
+
+def read(
+    *readings: AxialReading, discs: list[Any] | None = None, axial_t2: bool = True
+) -> tuple[list[Finding], list[Withheld]]:
+    found, withheld = read_levels(discs or [item.disc for item in readings], readings, CARD, axial_t2=axial_t2)
+    return list(found), list(withheld)
+
+
+def site(item: Finding | Withheld) -> tuple[str, str | None]:
+    return item.kind, item.side if item.kind == "recess_stenosis" else None
+
+
+def at(level: str, **shape: float) -> AxialReading:
+    named = disc(name=level, posterior_margin_lps=tuple(MARGIN))
+    return painted_reading(stack(), named, **shape)
+
+
+@pytest.mark.parametrize(
+    ("depth", "severity"),
+    [
+        (0.0, "severe"),
+        (2.0, "severe"),
+        (2.01, "moderate"),
+        (3.6, "moderate"),
+        (3.61, "normal_mild"),
+        (9.0, "normal_mild"),
+    ],
+)
+def test_recess_bands_are_those_of_the_configuration(depth: float, severity: str) -> None:
+    assert recess_severity(depth) == severity
+
+
+@pytest.mark.parametrize(
+    ("area", "severity"), [(74.9, "severe"), (75.0, "moderate"), (99.9, "moderate"), (100.0, "normal_mild")]
+)
+def test_canal_bands_are_those_of_the_configuration(area: float, severity: str) -> None:
+    assert canal_severity(area) == severity
+
+
+def test_herniation_is_graded_by_extent_and_by_a_sac_halved_against_its_neighbours() -> None:
+    assert herniation_severity("protrusion", 3.0, 150.0, (150.0,)) == "normal_mild"
+    assert herniation_severity("protrusion", 4.0, 150.0, (150.0,)) == "moderate"
+    assert herniation_severity("extrusion", 7.0, 150.0, ()) == "severe"
+    assert herniation_severity("protrusion", 3.0, 70.0, (150.0, 160.0)) == "severe"
+    assert herniation_severity("bulge", 8.0, 70.0, (150.0,)) == "normal_mild"
+
+
+def test_every_site_of_the_two_lowest_levels_is_read_or_withheld_and_never_both() -> None:
+    for readings in ([], [at("L4-L5")], [at("L4-L5"), at("L5-S1")]):
+        found, withheld = read(*readings, discs=[item.disc for item in readings])
+        for level in ("L4-L5", "L5-S1"):
+            sites = [site(item) for item in (*found, *withheld) if item.level == level]
+            assert sorted(map(str, sites)) == sorted(map(str, SITES))
+
+
+def test_without_axial_t2_recess_and_canal_are_withheld_as_series_missing() -> None:
+    both = [disc(name=name, herniation_probability=0.2) for name in ("L4-L5", "L5-S1")]
+    found, withheld = read(discs=both, axial_t2=False)
+    assert {item.code for item in withheld} == {"NO_AXIAL_T2"}
+    assert {item.reason for item in withheld} == {"series missing"}
+    assert {item.kind for item in found} == {"herniation"}
+    assert {item.basis for item in found} == {"real images"}
+
+
+def test_disc_that_was_not_found_withholds_the_whole_level() -> None:
+    _, withheld = read(at("L4-L5"))
+    assert {site(item) for item in withheld if item.level == "L5-S1"} == SITES
+
+
+def test_narrow_left_recess_is_flagged_on_the_left_alone() -> None:
+    found, _ = read(at("L5-S1", depth_left=1.2, depth_right=7.0))
+    recess = {item.side: item for item in found if item.kind == "recess_stenosis"}
+    assert recess["left"].severity == "severe"
+    assert recess["right"].severity == "normal_mild"
+    assert recess["left"].flagged
+    assert not recess["right"].flagged
+    assert recess["left"].probability > 0.9 > 0.1 > recess["right"].probability
+
+
+def test_recess_says_that_it_was_learned_from_simulated_images_only() -> None:
+    found, _ = read(at("L5-S1"))
+    assert {item.basis for item in found if item.kind == "recess_stenosis"} == {"simulated images only"}
+
+
+@pytest.mark.parametrize(("depth", "borderline"), [(2.3, True), (3.3, True), (4.4, False), (1.2, False)])
+def test_depth_near_a_cut_is_borderline(depth: float, borderline: bool) -> None:
+    found, _ = read(at("L5-S1", depth_left=depth))
+    value = next(item for item in found if item.side == "left").measurements[0]
+    assert value.name == "recess_mm"
+    assert value.borderline is borderline
+
+
+def test_measurement_names_its_points_and_its_slice() -> None:
+    reading = at("L4-L5", depth_left=3.0)
+    found, _ = read(reading)
+    uids = {item.instance.sop_instance_uid for item in reading.slices}
+    for finding in found:
+        for value in finding.measurements:
+            if value.unit != "1":
+                assert value.points_lps is not None
+                assert value.source_instance in uids
+                assert value.uncertainty > 0
+
+
+def test_both_opinions_on_a_herniation_are_shown_with_their_span() -> None:
+    agreeing = replace(at("L5-S1", hernia_left=6.0), disc=disc(name="L5-S1", herniation_probability=0.05))
+    found, _ = read(agreeing)
+    herniation = next(item for item in found if item.kind == "herniation")
+    values = {item.name: item.value for item in herniation.measurements}
+    assert values["sagittal_probability"] == 0.05
+    assert values["axial_probability"] > 0.9
+    assert herniation.interval == (values["sagittal_probability"], values["axial_probability"])
+    assert herniation.type == "protrusion"
+    assert herniation.basis == "real and simulated images"
+
+
+def test_herniation_on_the_left_is_reported_on_the_left_with_its_severity() -> None:
+    found, _ = read(at("L4-L5", hernia_left=6.0))
+    herniation = next(item for item in found if item.kind == "herniation")
+    assert (herniation.side, herniation.type, herniation.severity) == ("left", "protrusion", "moderate")
+
+
+def test_identifiers_are_unique_over_all_levels() -> None:
+    found, _ = read(at("L3-L4"), at("L4-L5"), at("L5-S1"))
+    assert len({item.id for item in found}) == len(found) == 12
+
+
+def test_probability_falls_with_depth_and_is_a_half_at_the_cut() -> None:
+    cut = grading().recess.moderate_at_or_below
+    assert below_cut(cut, 0.8, cut) == pytest.approx(0.5)
+    assert below_cut(1.0, 0.8, cut) > below_cut(3.0, 0.8, cut) > below_cut(6.0, 0.8, cut)
+
+
+def test_pooling_two_probabilities_is_symmetric_and_lies_between_them() -> None:
+    for first, second in product((0.02, 0.4, 0.97), repeat=2):
+        value = pooled(first, second)
+        assert value == pytest.approx(pooled(second, first))
+        assert min(first, second) - 1e-9 <= value <= max(first, second) + 1e-9
