@@ -46,12 +46,13 @@ def test_label_map_agrees_with_the_painting_at_source_pixels(slices: bool, rows:
 def test_only_slices_near_the_disc_are_read_from_feet_to_head() -> None:
     offsets = [item.offset_mm for item in painted_reading().slices]
     assert offsets == sorted(offsets)
-    assert min(offsets) >= -11 and max(offsets) <= 6.5
+    assert min(offsets) >= -11
+    assert max(offsets) <= 6.5
     assert any(abs(value) < 2.1 for value in offsets)
 
 
 def test_a_disc_outside_the_stack_has_no_slices() -> None:
-    assert slice_windows(stack().volume, MARGIN + [0, 0, 120.0], UP, PIXEL_MM) == []
+    assert slice_windows(stack().volume, MARGIN + 120.0 * UP, UP, PIXEL_MM) == []
 
 
 def test_offset_is_measured_along_the_disc_normal_not_along_the_table() -> None:
