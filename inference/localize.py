@@ -1,0 +1,284 @@
+"""Finds the discs in a sagittal stack, names them from the lumbosacral junction upward, and says how sure each name is.
+
+Every slice is segmented; discs are separated on the curved mid-sagittal section along the canal. Limits: `configs/column.toml`.
+A stack whose column is not plausible is not taken for a lumbar spine, with the reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from configs import anatomy
+from dicom_io.geometry import Volume
+from dicom_io.study import Notice
+from inference.column import Column, FlatDisc, column_faults, column_limits, find_column
+from inference.disc_features import disc_features, looks_like_t2
+from inference.upright import Upright, to_source, upright
+from models.intensity import normalise
+
+if TYPE_CHECKING:
+    from models.runtime import Segmenter
+
+LEVELS_UPWARD = (
+    *reversed(anatomy().levels),
+    *(f"T{upper}-T{upper + 1}" for upper in range(11, 0, -1)),
+)
+"""Names of discs from the lumbosacral one upward."""
+
+_SURE, _DOUBT, _WEAK = 0.95, 0.6, 0.5
+"""Confidence of a name without doubt, with one reason to doubt, and with several. Expert estimates, not calibrated."""
+
+
+@dataclass(frozen=True)
+class Disc:
+    """One disc: its name and why, where it lies (LPS mm), how large it is, and how likely it is herniated."""
+
+    name: str
+    basis: str
+    confidence: float
+    alternative_name: str | None
+    centre_lps: NDArray[np.float64]
+    normal: NDArray[np.float64]
+    """Unit vector (3,) perpendicular to the mid-plane, towards the head."""
+    posterior_margin_lps: NDArray[np.float64]
+    """Midline point of the posterior margin at mid height."""
+    anterior_margin_lps: NDArray[np.float64]
+    height_mm: float
+    ap_mm: float
+    volume_mm3: float
+    source_slice: int
+    """Index of the slice nearest to the middle of the canal at this disc."""
+    herniation_probability: float | None = None
+    features: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Localization:
+    """All discs of a stack, lowest first, with the label map on the stack's grid; or why it is no lumbar spine."""
+
+    discs: tuple[Disc, ...]
+    label_map: NDArray[np.uint8]
+    numbering: Literal["certain", "uncertain"]
+    reasons: tuple[str, ...]
+    lumbar: bool
+    lumbar_score: float
+    lumbar_reason: str
+    warnings: tuple[Notice, ...] = ()
+
+    def disc(self, name: str) -> Disc | None:
+        """The disc of that name, or None."""
+        return next((disc for disc in self.discs if disc.name == name), None)
+
+
+def locate_discs(volume: Volume, segmenter: Segmenter) -> Localization:
+    """Segment a sagittal stack (T2, STIR or T1; any orientation sign) and name its discs.
+
+    Never raises for content: what is no lumbar spine comes back with `lumbar` False and `lumbar_reason`.
+    """
+    try:
+        turned = upright(volume, segmenter.spacing_mm)
+    except ValueError as error:
+        return _not_lumbar(volume.grid.shape, str(error))
+    pictures = normalise(turned.planes, segmenter.card.input)
+    probabilities = segmenter.probabilities(pictures[:, None])
+    middle = _middle_slice(probabilities[:, anatomy().sagittal.value("canal")])
+    if middle is None:
+        return _not_lumbar(volume.grid.shape, "no spinal canal was found")
+    section = _curved_section(probabilities, middle, turned.step_mm)
+    flat = section.argmax(axis=0).astype(np.uint8)
+    column = find_column(flat, turned.pixel_mm)
+    faults = column_faults(column)
+    score = _plausibility(column, section)
+    if column is None or faults or score < column_limits().min_found:
+        reason = "; ".join(faults) or "the network is unsure of the discs it found"
+        return _not_lumbar(volume.grid.shape, reason, score)
+    picture = _along(pictures, middle)
+    doubts = _doubts(column, flat)
+    discs = _named(volume, segmenter, turned, column, probabilities, middle, picture, flat, doubts)
+    numbering: Literal["certain", "uncertain"] = "uncertain" if doubts else "certain"
+    warnings = (
+        (Notice("NUMBERING_UNCERTAIN", f"the names of the discs are uncertain: {'; '.join(doubts)}"),) if doubts else ()
+    )
+    label_map = _largest_piece(to_source(probabilities, turned, volume.grid.shape))
+    basis = "the column of discs and canal has the sizes of a lumbar spine"
+    return Localization(discs, label_map, numbering, doubts, True, score, basis, warnings)
+
+
+def _not_lumbar(shape: tuple[int, int, int], reason: str, score: float = 0.0) -> Localization:
+    return Localization((), np.zeros(shape, dtype=np.uint8), "uncertain", (reason,), False, score, reason)
+
+
+def _middle_slice(canal: NDArray[np.float32]) -> NDArray[np.float64] | None:
+    """Fractional slice index of the middle of the canal for every row (R,), smooth along the spine; None without a canal."""
+    weight = np.where(canal > 0.5, canal, 0.0).sum(axis=2).astype(np.float64)
+    per_row = weight.sum(axis=0)
+    seen = per_row > 0
+    if seen.sum() < 10:
+        return None
+    rows = np.arange(canal.shape[1], dtype=np.float64)
+    slices = np.arange(canal.shape[0], dtype=np.float64)
+    centre = (slices[:, None] * weight).sum(axis=0)[seen] / per_row[seen]
+    scale = max(1.0, float(np.ptp(rows[seen])))
+    fit = np.polynomial.Polynomial.fit(rows[seen] / scale, centre, 2, w=np.sqrt(per_row[seen]))
+    low, high = rows[seen].min(), rows[seen].max()
+    smooth = fit(np.clip(rows, low, high) / scale)
+    return np.clip(smooth, 0, canal.shape[0] - 1)
+
+
+def _curved_section(
+    probabilities: NDArray[np.float32], middle: NDArray[np.float64], step_mm: float
+) -> NDArray[np.float32]:
+    """Class probabilities (K, R, C) averaged over slices around the middle of the canal, row by row."""
+    offset = (np.arange(probabilities.shape[0])[:, None] - middle[None]) * step_mm
+    weight = np.exp(-0.5 * (offset / column_limits().mid_slab_sigma_mm) ** 2) + 1e-6
+    weight /= weight.sum(axis=0, keepdims=True)
+    return np.einsum("sr,skrc->krc", weight.astype(np.float32), probabilities, optimize=True)
+
+
+def _along(pictures: NDArray[np.float32], middle: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Image (R, C) that follows the middle of the canal: every row from the slice nearest to it."""
+    nearest = np.rint(middle).astype(int)
+    return pictures[nearest, np.arange(pictures.shape[1])]
+
+
+def _plausibility(column: Column | None, section: NDArray[np.float32]) -> float:
+    """Mean probability of the disc class inside the discs found; 0 without a column."""
+    if column is None or not column.discs:
+        return 0.0
+    inside = np.any([disc.mask for disc in column.discs], axis=0)
+    return float(section[anatomy().sagittal.value("disc")][inside].mean())
+
+
+def _doubts(column: Column, flat: NDArray[np.uint8]) -> tuple[str, ...]:
+    """Reasons to doubt that the lowest disc found is L5-S1, or that no disc in between was missed."""
+    limits, spacing = column_limits(), column.spacing_mm
+    lowest, second = column.discs[0], column.discs[1]
+    doubts = []
+    if (flat.shape[0] - lowest.centre[0]) * spacing < limits.lowest_margin_mm:
+        doubts.append("the image ends close below the lowest disc, so the lumbosacral disc may be cut off")
+    slope = float(np.degrees(np.arctan2(-lowest.back[0], lowest.back[1])))
+    if not limits.sacral_slope_deg[0] <= slope <= limits.sacral_slope_deg[1]:
+        doubts.append(f"the lowest disc is tilted by {slope:.0f} degrees, unlike a lumbosacral disc")
+    if lowest.ap_mm < limits.remnant_ap_ratio * second.ap_mm:
+        doubts.append("the lowest disc is much shorter than the next and may be a remnant between S1 and S2")
+    if _body_below_mm2(column, flat) > limits.body_below_area_mm2:
+        doubts.append("a vertebral body was found below the lowest disc")
+    if column.gaps:
+        doubts.append("a disc seems to have been missed between two that were found")
+    return tuple(doubts)
+
+
+def _body_below_mm2(column: Column, flat: NDArray[np.uint8]) -> float:
+    """Area labelled vertebra in front of the canal and below the lowest disc, in mm2."""
+    lowest = column.discs[0]
+    rows, columns = np.nonzero(flat == anatomy().sagittal.value("vertebra"))
+    offset = np.stack([rows, columns], axis=1) - lowest.centre
+    below = -(offset @ lowest.up) * column.spacing_mm > lowest.height_mm / 2
+    across = np.abs(offset @ lowest.back) * column.spacing_mm < lowest.ap_mm / 2 + 5
+    in_front = columns < column.canal_front[rows]
+    return float((below & across & in_front).sum()) * column.spacing_mm**2
+
+
+def _named(
+    volume: Volume,
+    segmenter: Segmenter,
+    turned: Upright,
+    column: Column,
+    probabilities: NDArray[np.float32],
+    middle: NDArray[np.float64],
+    picture: NDArray[np.float32],
+    flat: NDArray[np.uint8],
+    doubts: tuple[str, ...],
+) -> tuple[Disc, ...]:
+    head = segmenter.card.heads.get("herniation")
+    t2 = looks_like_t2(picture, flat)
+    is_disc = probabilities.argmax(axis=1) == anatomy().sagittal.value("disc")
+    basis = "counted upward from the lowest disc, taken as lumbosacral"
+    confidence = _SURE if not doubts else (_DOUBT if len(doubts) == 1 else _WEAK)
+    shift = 1 if any("cut off" in doubt or "below the lowest" in doubt for doubt in doubts) else -1
+    discs = []
+    for number, flat_disc in enumerate(column.discs):
+        missed = sum(1 for gap in column.gaps if gap < number)
+        position = number + missed
+        if position >= len(LEVELS_UPWARD):
+            break
+        alternative = position + shift
+        features = disc_features(picture, flat, column, number) if t2 else {}
+        name = LEVELS_UPWARD[position]
+        place = _in_space(turned, flat_disc, is_disc, middle)
+        discs.append(
+            Disc(
+                name=name,
+                basis=basis,
+                confidence=confidence,
+                alternative_name=(LEVELS_UPWARD[alternative] if alternative >= 0 else "S1-S2") if doubts else None,
+                centre_lps=place.centre,
+                normal=place.normal,
+                posterior_margin_lps=place.posterior,
+                anterior_margin_lps=place.anterior,
+                height_mm=flat_disc.height_mm,
+                ap_mm=flat_disc.ap_mm,
+                volume_mm3=place.volume_mm3,
+                source_slice=round(middle[round(flat_disc.centre[0])]),
+                herniation_probability=head.probability(features) if head and features else None,
+                features=features,
+            )
+        )
+    return tuple(discs)
+
+
+@dataclass(frozen=True)
+class _Place:
+    centre: NDArray[np.float64]
+    normal: NDArray[np.float64]
+    posterior: NDArray[np.float64]
+    anterior: NDArray[np.float64]
+    volume_mm3: float
+
+
+def _in_space(turned: Upright, disc: FlatDisc, is_disc: NDArray[np.bool_], middle: NDArray[np.float64]) -> _Place:
+    """Carry a disc of the curved section into LPS mm; the tilt to the side comes from its voxels in the other slices."""
+    pixel, step = turned.pixel_mm, turned.step_mm
+
+    def lift(point: NDArray[np.float64]) -> NDArray[np.float64]:
+        row = int(np.clip(round(point[0]), 0, len(middle) - 1))
+        return turned.to_lps(np.array([middle[row], point[0], point[1]]))
+
+    slices, rows, columns = np.nonzero(is_disc)
+    centre_slice = middle[round(disc.centre[0])]
+    aside = (slices - centre_slice) * step
+    offset = np.stack([rows, columns], axis=1) - disc.centre
+    rise, along = (offset @ disc.up) * pixel, (offset @ disc.back) * pixel
+    mine = (
+        (np.abs(aside) <= column_limits().disc_half_width_mm)
+        & (np.abs(rise) <= disc.height_mm / 2 + 6)
+        & (np.abs(along) <= disc.ap_mm / 2 + 6)
+    )
+    lean = 0.0
+    if mine.sum() > 20 and np.ptp(aside[mine]) > 0:
+        lean = float(np.polyfit(aside[mine], rise[mine], 1)[0])
+    up = disc.up[0] * turned.direction(1) + disc.up[1] * turned.direction(2)
+    normal = up - np.clip(lean, -0.6, 0.6) * turned.direction(0)
+    normal /= np.linalg.norm(normal)
+    return _Place(
+        centre=lift(disc.centre),
+        normal=normal,
+        posterior=lift(disc.posterior),
+        anterior=lift(disc.anterior),
+        volume_mm3=float(mine.sum()) * pixel**2 * step,
+    )
+
+
+def _largest_piece(label_map: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The label map without what does not hang together with the column."""
+    pieces, count = ndimage.label(label_map > 0, structure=np.ones((3, 3, 3), dtype=int))
+    if count <= 1:
+        return label_map
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    return np.where(pieces == int(sizes.argmax()), label_map, 0).astype(np.uint8)
