@@ -181,6 +181,10 @@ class FindingVerdict(Leaving):
     verdict: Literal["explains", "contributes", "does_not_explain", "indeterminate"]
     rules: tuple[str, ...]
     reasons: tuple[str, ...]
+    grade: int | None = Field(default=None, ge=0, le=3)
+    roots: tuple[str, ...] = ()
+    carrying_roots: tuple[str, ...] = ()
+    share: float = 0.0
 
 
 class RootBelief(Leaving):
@@ -190,6 +194,8 @@ class RootBelief(Leaving):
     side: Literal["left", "right"]
     p_exam_only: float
     p_with_imaging: float
+    band_exam_only: str | None = None
+    band_with_imaging: str | None = None
 
 
 class Alternative(Leaving):
@@ -197,6 +203,9 @@ class Alternative(Leaving):
     p: float
     for_: tuple[str, ...] = Field(default=(), alias="for", serialization_alias="for")
     against: tuple[str, ...] = ()
+    label: str | None = None
+    side: Literal["left", "right"] | None = None
+    band: str | None = None
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -204,6 +213,23 @@ class Alternative(Leaving):
 class MissingItem(Leaving):
     field: str
     expected_information: float
+
+
+class DeficitShare(Leaving):
+    """A recorded deficit (side:field), how much of it lies on matching findings, and how much each cause carries."""
+
+    field: str
+    weight: float
+    share: float
+    by_cause: dict[str, float] = {}
+
+
+class PatternFired(Leaving):
+    """A pattern of the examination that brings a cause to mind."""
+
+    id: str
+    side: Literal["left", "right", "general"]
+    text: str
 
 
 class Concordance(Leaving):
@@ -219,6 +245,11 @@ class Concordance(Leaving):
     missing: tuple[MissingItem, ...]
     next_tests: tuple[str, ...]
     adequacy: float
+    share: float = 0.0
+    withheld_share: float = 0.0
+    deficits: tuple[DeficitShare, ...] = ()
+    patterns: tuple[PatternFired, ...] = ()
+    deficit_recorded: bool = False
 
 
 class TriageRule(Leaving):
@@ -226,6 +257,8 @@ class TriageRule(Leaving):
     text: str
     inputs: dict[str, Any]
     source: str
+    tier: Tier | None = None
+    confidence: str | None = None
 
 
 class Position(Leaving):
@@ -255,6 +288,9 @@ class Discrepancy(Leaving):
     ours: str | None
     weight: float
     direction: str
+    priority: float = 0.0
+    flagged: bool = False
+    note: str | None = None
 
 
 class SecondRead(Leaving):
