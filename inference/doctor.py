@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from inference.provenance import software
 
 _NEEDED_FREE_BYTES = 2 * 1024**3  # originals, decoded pixels and results of one large study
+_NETWORKS = ("sagittal", "axial")
 _SYNTAXES = {
     "1.2.840.10008.1.2.5": "RLE",
     "1.2.840.10008.1.2.4.70": "JPEG lossless",
@@ -34,7 +35,14 @@ class Check:
 
 def examine_installation() -> tuple[Check, ...]:
     """All checks; the program can read studies when each one is good."""
-    return (_versions(), *_codecs(), *_weights(), _device(), _disk())
+    return (_versions(), *_codecs(), *weight_checks(), _device(), _disk())
+
+
+def shipped_models() -> dict[str, str]:
+    """Name and SHA-256 of each network that a reading uses, from their cards. Raises WeightsError."""
+    from models.weights import load_card
+
+    return {name: load_card(name).sha256 for name in _NETWORKS}
 
 
 def _versions() -> Check:
@@ -59,12 +67,13 @@ def _codecs() -> tuple[Check, ...]:
     return tuple(checks)
 
 
-def _weights() -> tuple[Check, ...]:
+def weight_checks() -> tuple[Check, ...]:
+    """Whether each network's weights are there and are the ones that its card describes."""
     from models.weights import WEIGHTS, WeightsError, file_sha256, load_card
 
     checks = []
     remedy = "the weights come with the package: install it again"
-    for name in ("sagittal", "axial"):
+    for name in _NETWORKS:
         try:
             card = load_card(name)
             path = WEIGHTS / f"{name}.safetensors"

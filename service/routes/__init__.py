@@ -1,0 +1,1 @@
+"""Thin routes: each takes a request apart, calls the store or the reader, and shapes the answer."""

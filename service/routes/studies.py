@@ -1,0 +1,90 @@
+"""Studies: take them in, list them, and take what people enter about them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+
+from service.access import JsonBody, TheSettings, TheStore, TheWorker, found
+from service.jobs import analysis_id, parse_exam, parse_first_read
+from service.uploads import take_in
+
+router = APIRouter(prefix="/v1/studies", tags=["studies"])
+
+Tier = Literal["T1", "T2", "T3", "T4"]
+Status = Literal["queued", "running", "done", "abstained", "failed"]
+_UPLOAD: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/zip": {"schema": {"type": "string", "format": "binary"}},
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"files": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+                }
+            },
+        },
+    }
+}
+
+
+@router.post("", status_code=201, openapi_extra=_UPLOAD)
+async def post_study(request: Request, response: Response, settings: TheSettings, store: TheStore) -> dict[str, Any]:
+    """Take in a zip or DICOM parts. 201 with the study ids, 422 with what became of every object."""
+    taken = await take_in(request, settings, store)
+    first = taken["studies"][0]
+    response.headers["Location"] = f"/v1/studies/{first['id']}"
+    return {"id": first["id"], **taken}
+
+
+@router.get("")
+def list_studies(
+    store: TheStore,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    offset: Annotated[int, Query(ge=0)] = 0,
+    tier: Tier | None = None,
+    status: Status | None = None,
+) -> dict[str, Any]:
+    """Worklist, the most urgent first."""
+    total, items = store.studies(limit, offset, tier, status)
+    return {"total": total, "limit": limit, "offset": offset, "items": items}
+
+
+@router.get("/{study_id}")
+def get_study(study_id: str, store: TheStore) -> dict[str, Any]:
+    """One study with its series, versions of what was entered, and analyses."""
+    return found(store.study(study_id), "study")
+
+
+@router.put("/{study_id}/exam")
+def put_exam(study_id: str, body: JsonBody, store: TheStore) -> dict[str, Any]:
+    """A new version of the examination; 422 names the field."""
+    found(store.study(study_id), "study")
+    parse_exam(body)
+    return {"study_id": study_id, "version": store.put_entry(study_id, "exam", body)}
+
+
+@router.put("/{study_id}/first-read")
+def put_first_read(study_id: str, body: JsonBody, store: TheStore) -> dict[str, Any]:
+    """A new version of the first read; 422 names the field."""
+    found(store.study(study_id), "study")
+    parse_first_read(body)
+    return {"study_id": study_id, "version": store.put_entry(study_id, "first_read", body)}
+
+
+@router.post("/{study_id}/analyses", status_code=202)
+def post_analysis(study_id: str, response: Response, store: TheStore, worker: TheWorker) -> dict[str, Any]:
+    """Ask for an analysis of the study with the newest examination and first read. Equal inputs give the same id."""
+    found(store.study(study_id), "study")
+    exam, first_read = store.entry(study_id, "exam"), store.entry(study_id, "first_read")
+    identity = analysis_id(
+        store.manifest_of(study_id),
+        parse_exam(exam[1] if exam else None),
+        parse_first_read(first_read[1] if first_read else None),
+    )
+    if store.submit(identity, study_id, exam[0] if exam else None, first_read[0] if first_read else None):
+        worker.wake()
+    response.headers["Location"] = f"/v1/analyses/{identity}"
+    return found(store.analysis(identity), "analysis")
