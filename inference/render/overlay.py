@@ -248,5 +248,5 @@ def draw_picture(picture: KeyPicture, size_px: int = _PANEL_PX) -> Image.Image:
 def picture_png(picture: KeyPicture, size_px: int = _PANEL_PX) -> bytes:
     """The key picture as PNG bytes; the same picture gives the same bytes."""
     buffer = io.BytesIO()
-    draw_picture(picture, size_px).save(buffer, format="PNG", optimize=True)
+    draw_picture(picture, size_px).save(buffer, format="PNG")
     return buffer.getvalue()

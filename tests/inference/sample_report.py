@@ -26,6 +26,7 @@ from inference.report import (
     Plane,
     Position,
     Report,
+    ReportWarning,
     RootBelief,
     Runtime,
     SecondRead,
@@ -36,7 +37,6 @@ from inference.report import (
     StudyRead,
     Triage,
     TriageRule,
-    ReportWarning,
     Withheld,
 )
 
@@ -298,8 +298,8 @@ def sample_report(**changes: Any) -> Report:
                 ),
             ),
             roots=(
-                RootBelief(root="L5", side="right", p_exam_only=0.71, p_with_imaging=0.93),
-                RootBelief(root="S1", side="right", p_exam_only=0.05, p_with_imaging=0.02),
+                RootBelief(root="L5", side="right", p_exam_only=0.71, p_with_imaging=0.837),
+                RootBelief(root="S1", side="right", p_exam_only=0.05, p_with_imaging=0.023),
             ),
             roots_implicated=("right:L5",),
             alternatives=(
