@@ -74,7 +74,6 @@ SERIES: dict[str, str] = {
     "SERIES_UID_REUSED": "The series UID occurs in two studies; left out.",
     "RESCALE_INVALID": "Rescale slope or intercept is zero, not finite or absurd; left out.",
     "BLANK": "The images are empty (one value everywhere); left out.",
-    "LOCALIZER": "Localizer images; shown in the list and never measured.",
 }
 
 STACK_WARNINGS: dict[str, str] = {
@@ -84,9 +83,6 @@ STACK_WARNINGS: dict[str, str] = {
     "IOP_ROUNDED": "Orientation vectors were slightly off a right angle and were straightened.",
     "FEW_SLICES": "Only one or two slices at this tilt; kept, since each is measured in its own plane.",
     "MULTI_CONTRAST": "Several echoes or times share one series; they were separated.",
-    "POSITION_TAG": "Patient Position contradicts the orientation of the slices; the orientation holds.",
-    "PADDING": "Pixel padding was masked.",
-    "CONTRAST_CONFLICT": "Header times and image content suggest different weightings; the times hold.",
 }
 
 STUDY: dict[str, str] = {

@@ -1,6 +1,6 @@
 """The child process: the only place where bytes of unknown origin are parsed and decoded (`python -m dicom_io.decode`).
 
-Reads objects from standard input, answers each with a length-limited JSON verdict and raw pixel bytes on standard output, under its own resource limits.
+Reads objects from standard input and answers each with a JSON verdict and raw pixel bytes, under its own resource limits.
 Never reused for another study: decoders have been seen to hand out memory that another patient's pixels had occupied.
 """
 

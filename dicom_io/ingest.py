@@ -19,13 +19,16 @@ import numpy as np
 from dicom_io.codes import OBJECT_WARNINGS, STUDY, notice
 from dicom_io.errors import NoUsableSeries, SeveralStudies, UnreadableInput
 from dicom_io.frames import Slice, slices_of
+from dicom_io.geometry import FloatArray
 from dicom_io.header import Header
 from dicom_io.intake import opened
 from dicom_io.isolation import Examined, examine_all
 from dicom_io.pixels import is_blank, pixels_of
-from dicom_io.roles import Judged, judge, rank
+from dicom_io.roles import judge, rank
 from dicom_io.stacks import Run, sort_series, volume_of
 from dicom_io.study import Notice, PatientContext, Stack, Study
+
+_LOCALIZER = "localizer: few slices in mixed planes, or named so by the scanner"
 
 Source = Path | str | Sequence[Path | str]
 
@@ -284,22 +287,30 @@ def _series_stacks(series: str, objects: Sequence[Examined]) -> tuple[list[Stack
     if not slices:
         return [], left
     sorted_ = sort_series(slices, series)
-    stacks: list[Stack] = []
+    made: list[tuple[Run, Stack]] = []
     for run in sorted_.runs:
         planes, code = pixels_of(run)
         if code:
             left.append(notice(code, series, detail=f"{len(run.slices)} images"))
         else:
-            stacks.append(_stack(run, planes, series))
+            made.append((run, _stack(run, planes, series)))
+    judged = judge([stack for run, stack in made if not run.localizer], slices[0].header)
+    roles = iter(judged)
+    stacks = [
+        replace(stack, role="localizer", reason=_LOCALIZER, warnings=())
+        if run.localizer
+        else replace(stack, role=(role := next(roles)).role, reason=role.reason)
+        for run, stack in made
+    ]
     return stacks, left + sorted_.excluded
 
 
-def _stack(run: Run, planes: list[np.ndarray], series: str) -> Stack:
-    volume = volume_of(run, planes)
+def _stack(run: Run, planes: list[FloatArray], series: str) -> Stack:
+    """The run as a stack whose role is not judged yet."""
     header = run.slices[0].header
     frames = [item.frame for item in run.slices]
-    stack = Stack(
-        volume=volume,
+    return Stack(
+        volume=volume_of(run, planes),
         role="other",
         reason="",
         series_instance_uid=series,
@@ -308,18 +319,7 @@ def _stack(run: Run, planes: list[np.ndarray], series: str) -> Stack:
         echo_time_ms=_median([frame.echo_time for frame in frames]),
         repetition_time_ms=_median([frame.repetition_time for frame in frames]),
         inversion_time_ms=_median([frame.inversion_time for frame in frames]),
-    )
-    if run.localizer:
-        judged = Judged("localizer", "localizer: few slices in mixed planes, or named so by the scanner")
-        codes: tuple[str, ...] = ()
-    else:
-        judged = judge(stack, header)
-        codes = run.codes + judged.codes
-    return replace(
-        stack,
-        role=judged.role,
-        reason=judged.reason,
-        warnings=tuple(notice(code, series) for code in dict.fromkeys(codes)),
+        warnings=tuple(notice(code, series) for code in dict.fromkeys(run.codes)),
     )
 
 

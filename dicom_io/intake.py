@@ -63,7 +63,7 @@ def opened(source: Path | str | Sequence[Path | str]) -> Iterator[list[Entry]]:
 
 def _entries(path: Path, archives: list[zipfile.ZipFile], bounds: Limits) -> list[Entry]:
     if path.is_dir():
-        found = []
+        found: list[Path] = []
         for folder, folders, names in os.walk(path, followlinks=False):
             folders.sort()
             found.extend(Path(folder, name) for name in names)

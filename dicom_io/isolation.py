@@ -1,6 +1,7 @@
 """Runs the decoding child and listens to it: bytes in, validated verdicts and pixel arrays out.
 
-What a child says is checked like any foreign input. A child that dies or overruns its limits condemns the object it was working on, never the program.
+What a child says is checked like any foreign input. A child that dies or overruns its limits condemns the object it was
+working on, never the program.
 Limits: configs/limits.toml, [child] and [object].
 """
 
@@ -98,7 +99,7 @@ class _Child:
     def __enter__(self) -> _Child:
         environment = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
         environment |= {"PYTHONPATH": _ROOT, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(  # noqa: S603 (our own interpreter and module, no client text)
+        self.process = subprocess.Popen(
             [sys.executable, "-m", "dicom_io.decode"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from configs.loader import limits
-from dicom_io.contrast import weigh
+from dicom_io.contrast import Weighting, weighting_of
 from dicom_io.header import Header
 from dicom_io.study import Stack
 
@@ -19,29 +19,34 @@ _FAT_SATURATED = frozenset({"FS", "FATSAT", "SPAIR", "SPIR", "FS_GEMS"})
 
 @dataclass(frozen=True)
 class Judged:
-    """A role with its reason, and codes of warnings that came up on the way."""
+    """A role with its reason."""
 
     role: str
     reason: str
-    codes: tuple[str, ...] = ()
 
 
-def judge(stack: Stack, header: Header) -> Judged:
-    """Role of a stack from its plane and weighting."""
-    plane = stack.volume.plane
-    if plane == "coronal":
-        return Judged("other", "coronal slices: no part of the reading")
-    by_times, reason = _by_times(stack, header)
-    if by_times is None:
-        seen = weigh(stack.volume)
-        by_times, reason = seen.weighting, f"no usable TE and TR; {seen.reason}"
-    return Judged(_role(plane, by_times), f"{plane} slices; {reason}")
+def judge(stacks: Sequence[Stack], header: Header) -> list[Judged]:
+    """Roles of the stacks of one series. Stacks of one plane are weighed together: they are one acquisition."""
+    seen: dict[str, Weighting] = {}
+    judged: list[Judged] = []
+    for stack in stacks:
+        plane = stack.volume.plane
+        if plane == "coronal":
+            judged.append(Judged("other", "coronal slices: no part of the reading"))
+            continue
+        weighting, reason = _by_times(stack, header)
+        if weighting is None:
+            if plane not in seen:
+                seen[plane] = weighting_of([other.volume for other in stacks if other.volume.plane == plane])
+            weighting, reason = seen[plane].name, f"no usable TE and TR; {seen[plane].reason}"
+        judged.append(Judged(_role(plane, weighting), f"{plane} slices; {reason}"))
+    return judged
 
 
 def _role(plane: str, weighting: str) -> str:
     if plane == "sagittal":
         return {"t1": "sagittal_t1", "t2": "sagittal_t2", "t2_fs": "sagittal_t2_fs"}.get(weighting, "other")
-    return {"t1": "axial_t1", "t2": "axial_t2"}.get(weighting, "other")
+    return {"t1": "axial_t1", "t2": "axial_t2", "t2_fs": "axial_t2"}.get(weighting, "other")
 
 
 def _by_times(stack: Stack, header: Header) -> tuple[str | None, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from scipy.sparse.csgraph import connected_components
@@ -215,7 +216,7 @@ def _regular_runs(slices: list[Slice], normal: FloatArray) -> tuple[list[tuple[l
     )
     runs += _short_runs(slices, positions, taken, usual, normal)
     runs.sort(key=lambda run: float(run[0][0].position @ normal))
-    missing = any(_gap(before, after, usual) for before, after in zip(runs[:-1], runs[1:], strict=True))
+    missing = any(_gap(before, after, usual) for before, after in pairwise(runs))
     return runs, missing
 
 
