@@ -75,6 +75,7 @@ def fit(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads of the network; repeatable at one number.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
+    stop_after: Annotated[int | None, typer.Option(help="End after so many steps in all; --resume goes on.")] = None,
     ship: Annotated[bool, typer.Option("--ship/--no-ship", help="Install the weights and write the card.")] = False,
 ) -> None:
     """Train a network as its recipe says."""
@@ -95,7 +96,16 @@ def fit(
             bar.update(task, completed=step, total=steps, description=f"{loaded.name} loss {loss:.3f}")
 
         try:
-            result = run(loaded, folder, runs, device=device, threads=threads, resume=resume, progress=show)
+            result = run(
+                loaded,
+                folder,
+                runs,
+                device=device,
+                threads=threads,
+                resume=resume,
+                stop_after=stop_after,
+                progress=show,
+            )
         except (ResumeError, DeviceUnavailableError, OSError, ValueError) as error:
             _refuse(str(error))
     typer.echo(f"best at step {result.best_step} of {result.steps}: " + _figures(result.dice_by_class))

@@ -19,12 +19,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models.networks import build
 from models.runtime import choose_device
-from models.weights import CARDS, WEIGHTS, Card, load_card, load_network, save_weights, write_card
+from models.weights import CARDS, WEIGHTS, Card, file_sha256, save_weights, write_card
 from training.datasets import IGNORE, Sample
 from training.losses import group_log_probabilities, grouped_dice_ce
 from training.recipes import Recipe, dataset_module, recipe_sha256
@@ -129,8 +130,6 @@ def ship(recipe: Recipe, result: FitResult, command: str, *, cards: Path = CARDS
 
     Heads, constants and figures of an earlier card of that name are dropped: they belong to the earlier weights.
     """
-    from models.weights import file_sha256
-
     weights.mkdir(parents=True, exist_ok=True)
     cards.mkdir(parents=True, exist_ok=True)
     (weights / f"{recipe.name}.safetensors").write_bytes(result.weights.read_bytes())
@@ -218,8 +217,13 @@ def _predict(
 
 
 def _fresh_state(recipe: Recipe, device: str) -> _State:
-    network = build(recipe.network) if recipe.start_from is None else load_network(load_card(recipe.start_from))
-    network = network.to(device, memory_format=torch.channels_last).train()
+    network = build(recipe.network)
+    if recipe.start_from is not None:
+        path = Path(recipe.start_from) / "best.safetensors"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: the weights to start from are missing; fit that recipe first")
+        network.load_state_dict({key: value.float() for key, value in load_file(str(path)).items()})
+    network = network.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.optimiser.ema_decay))
     settings = recipe.optimiser
     optimiser = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)

@@ -53,7 +53,7 @@ class Recipe(_Strict):
     optimiser: Optimiser
     groupings: dict[str, tuple[tuple[str, ...], ...]] = Field(default_factory=dict)
     start_from: str | None = None
-    """Name of a shipped network whose weights the run starts from."""
+    """Run folder whose best weights this run starts from; the network must be the same."""
     data: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")

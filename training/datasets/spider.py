@@ -53,7 +53,19 @@ class Settings(BaseModel):
     """Part of the slab samples set into front and back tissue of another patient's whole slice."""
     teacher: str | None = None
     """Run folder of the network that labels the whole slices, as given to `recess-train fit --runs`."""
+    light_share: float = Field(default=0.0, ge=0, le=1)
+    """Part of the slab samples left nearly as they are: no new surroundings, one slice, `light` augmentation."""
     augmentation: Strength = Strength()
+    light: Strength = Strength(
+        rotation_deg=5.0,
+        scale=(0.92, 1.1),
+        stretch=0.03,
+        remap_probability=0.0,
+        gamma=(0.8, 1.25),
+        bias=0.15,
+        blur_mm_pixels=(0.0, 0.5),
+        noise=0.03,
+    )
 
 
 @dataclass(frozen=True)
@@ -155,12 +167,16 @@ def build(recipe: Recipe, split: Split, rng: np.random.Generator, data: Path) ->
     surroundings = [normalise(resample(w.image, (w.spacing,) * 2, spacing), recipe.input) for w in wholes[::3]]
     labelled = _taught_slices(recipe, settings, wholes, data) if settings.whole_share > 0 else []
     while True:
+        strength = settings.augmentation
         if labelled and rng.random() < settings.whole_share:
             image, target, patient = _whole_sample(labelled, recipe, settings, rng)
+        elif settings.light_share > 0 and rng.random() < settings.light_share:
+            image, target, patient = _slab_sample(mine, [], recipe, settings, rng)
+            strength = settings.light
         else:
             image, target, patient = _slab_sample(mine, surroundings, recipe, settings, rng)
-        image, target = place(image, target, settings.size, settings.augmentation, rng)
-        image = change_intensity(image, settings.augmentation, rng)
+        image, target = place(image, target, settings.size, strength, rng)
+        image = change_intensity(image, strength, rng)
         yield Sample(normalise(image, recipe.input)[None], target.astype(np.int64), patient=str(patient))
 
 
@@ -179,16 +195,17 @@ def _slab_sample(
     settings: Settings,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.float32], NDArray[np.int16], int]:
+    """A chance slice of a chance slab; without `surroundings` it stays one thin slice with nothing beside it."""
     slab = mine[rng.integers(len(mine))]
     index = int(rng.integers(slab.image.shape[0]))
-    if rng.random() < settings.thick_share:
+    if surroundings and rng.random() < settings.thick_share:
         half = int(rng.integers(1, 3))
         plane = slab.image[max(0, index - half) : index + half + 1].astype(np.float32).mean(axis=0)
     else:
         plane = slab.image[index].astype(np.float32)
     image = normalise(resample(plane, slab.spacing[1:], recipe.input.spacing_mm), recipe.input)
     target = resample(slab.classes[index], slab.spacing[1:], recipe.input.spacing_mm, order=0).astype(np.int16)
-    if rng.random() < settings.surround_share:
+    if surroundings and rng.random() < settings.surround_share:
         image, target = _surround(image, target, surroundings[rng.integers(len(surroundings))], rng)
     return image, target, slab.patient
 
