@@ -133,6 +133,7 @@ class Anatomy:
     sac_end: float
     conus: float
     bmi: float
+    cortex: float
     muscle_fat: tuple[float, float]
     vessel_shift: tuple[float, float, float]
     settings: PhantomSettings
@@ -335,7 +336,7 @@ def draw_anatomy(seed: int, *, settings: PhantomSettings | None = None) -> Anato
         angle[i] = angle[i + 1] - disc_wedge[i + 1] / 2 - body_wedge[i + 1] - disc_wedge[i] / 2
     for i in range(lumbosacral + 1, n - 1):
         angle[i] = angle[i - 1] + disc_wedge[i - 1] / 2 + body_wedge[i] + disc_wedge[i] / 2
-    angle = np.clip(angle, radians(-32), radians(62))
+    angle = np.clip(angle, radians(-26), radians(62))
 
     order = np.argsort(t_disc)
     curve = spine_curve(
@@ -370,6 +371,7 @@ def draw_anatomy(seed: int, *, settings: PhantomSettings | None = None) -> Anato
         sac_end=(s2.top + s2.bottom) / 2 + _normal(rng, 0, 8, -18, 18),
         conus=l1.bottom + _normal(rng, 8, 16, -25, 50),
         bmi=_normal(rng, 27, 4.5, 19, 42),
+        cortex=_normal(rng, 0.85, 0.2, 0.45, 1.4),
         muscle_fat=(fat, float(np.clip(fat * rng.uniform(0.3, 0.6), 0.02, 0.2))),
         vessel_shift=(float(rng.normal(0, 4)), float(rng.normal(0, 3)), float(rng.uniform(-12, 8))),
         settings=s,

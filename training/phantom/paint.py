@@ -16,7 +16,6 @@ from training.phantom.tissues import endplate_half_height, solids, zone_of
 from training.phantom.texture import grain
 
 WEIGHTINGS = ("t1", "t2")
-_CORTEX = 0.9
 _DURA = 0.3
 
 
@@ -75,14 +74,16 @@ def paint_surround(canvas: Canvas, anatomy: Anatomy, u: Field, v: Field, t: Fiel
     fat_post, fat_psoas = anatomy.muscle_fat
     streak = grain(seed, 1, u, v, t, (0.75, 0.95, 2.6))
     coarse = grain(seed, 2, u, v, t, (3.5, 3.5, 9.0))
-    mix = 0.75 * streak + 0.65 * coarse
+    mix = 0.8 * streak + 0.6 * coarse
     deep = 1 + 0.9 * np.exp(-np.clip(v - 24, 0, None) / 8) + 0.35 * np.clip(1 - np.abs(u) / 30, 0, 1)
+    septum = 1 - np.clip(np.abs(grain(seed, 7, u, v, t, (2.2, 3.0, 11.0))) / 0.16, 0, 1)
     for name, share in (("quadratus", fat_psoas), ("psoas", fat_psoas), ("gluteus", 0.7 * fat_post), ("multifidus", fat_post)):
         local = share * (deep if name == "multifidus" else 1.0)
-        threshold = 1.35 - 2.6 * local
-        greasy = np.clip(0.5 + (mix - threshold) * 1.1, 0, 1) * np.clip(0.35 + 2.2 * local, 0, 0.9) + 0.25 * local
+        lobes = np.clip((mix - 1.45 + 2.0 * local) * 1.6, 0, 1) * np.clip(3.0 * local, 0, 0.85)
+        greasy = 0.45 * local + lobes + 0.5 * septum * np.clip(local * 1.8, 0, 0.5)
         canvas.tissue(_cover(f[name] - 0.9, 0.9 + h) * 0.35, "ligament")
-        canvas.tissue(_cover(f[name], h), "muscle", 1 + 0.07 * coarse, share_of_fat=np.clip(greasy, 0, 0.95).astype(np.float32))
+        share_map = np.clip(greasy, 0, 0.92).astype(np.float32)
+        canvas.tissue(_cover(f[name], h), "muscle", 1 + 0.07 * coarse, share_of_fat=share_map)
     marrow = grain(seed, 3, u, v, t, (1.6, 1.6, 1.6))
     canvas.tissue(_cover(f["ilium"], h), "cortex")
     canvas.tissue(_cover(f["ilium"] + 1.4, h), "marrow_water", 1.0, share_of_fat=np.clip(0.5 + 0.1 * marrow, 0, 1))
@@ -106,7 +107,9 @@ def paint_spine(canvas: Canvas, scene: Scene, u: Field, v: Field, t: Field, h: f
     marrow = grain(seed, 3, u, v, t, (1.6, 1.6, 1.6))
     fine = grain(seed, 4, u, v, t, (0.9, 0.9, 0.9))
     dg = np.clip((anatomy.age - 25) / 60, 0, 1)
-    fat_share = np.clip(0.40 + 0.18 * dg + 0.07 * marrow + 0.04 * fine, 0.1, 0.9).astype(np.float32)
+    patch = grain(seed, 9, u, v, t, (6.0, 6.0, 5.0))
+    fat_share = np.clip(0.40 + 0.18 * dg + 0.06 * marrow + 0.04 * fine + 0.06 * patch, 0.1, 0.9).astype(np.float32)
+    thin = anatomy.cortex * (1 + 0.3 * marrow)
 
     # clear the place of muscle and vessels around the canal: epidural and foraminal fat
     fatty = np.maximum(np.abs(u - 0.3) - 26, np.abs(v - 8) - 15).astype(np.float32)
@@ -120,13 +123,18 @@ def paint_spine(canvas: Canvas, scene: Scene, u: Field, v: Field, t: Field, h: f
     canvas.tissue(_cover(longitudinal, h) * np.float32(0.7), "ligament")
     f_body = f["body"]
     canvas.tissue(_cover(f_body, h), "cortex")
-    canvas.tissue(_cover(f_body + _CORTEX, h), "marrow_water", share_of_fat=fat_share)
-    # basivertebral vein and plexus behind the body
+    canvas.tissue(_cover(f_body + thin, h), "marrow_water", share_of_fat=fat_share)
+    for vertebra in anatomy.vertebrae:
+        middle = np.float32((vertebra.top + vertebra.bottom) / 2)
+        if not (np.abs(t - middle) < 4).any():
+            continue
+        vein = np.maximum(np.abs(t - middle) - 1.2, np.maximum(np.abs(u) - 3.0 - 0.25 * (v + 9), np.abs(v + 4) - 5))
+        canvas.tissue(_cover(vein.astype(np.float32), 2 * h) * np.float32(0.45), "vein", 0.8)
     bone = np.minimum(f["arch"], np.minimum(f["sap"], f["iap"]))
     canvas.tissue(_cover(f["flavum"], h), "flavum", 1 + 0.1 * fine)
     canvas.tissue(_cover(f["joint"], h), "cartilage")
     canvas.tissue(_cover(bone, h), "cortex")
-    canvas.tissue(_cover(bone + 1.1, h), "marrow_water", share_of_fat=np.clip(fat_share + 0.05, 0, 1))
+    canvas.tissue(_cover(bone + 1.15 * thin, h), "marrow_water", share_of_fat=np.clip(fat_share + 0.05, 0, 1))
     fluid = f["joint"] + np.float32(0.8)
     canvas.tissue(_cover(fluid, h) * np.float32(0.7), "fluid", 0.8)
     _paint_disc(canvas, anatomy, f, u, v, t, h, fine, marrow)

@@ -92,12 +92,14 @@ class Acquisition:
     ghost: float
     ghost_shift: float
     ghost_along_rows: bool
+    band_edge: float | None
+    band_left: float
 
 
 def draw_acquisition(rng: np.random.Generator, scanner: Scanner, pixel_mm: float, *, randomise: bool = True) -> Acquisition:
     """Matrix, bandwidth, noise and shading of one series; `randomise` False gives a plain, quiet one."""
     if not randomise:
-        return Acquisition(0.95, 0.9, 0.3, 0.6, True, 0.012, 0.0, 0.0, 0.0, 0.0, 0.0, True)
+        return Acquisition(0.95, 0.9, 0.3, 0.6, True, 0.012, 0.0, 0.0, 0.0, 0.0, 0.0, True, None, 1.0)
     acquired = (float(rng.uniform(0.55, 0.8)), float(rng.uniform(0.65, 0.95)))
     keep = tuple(float(np.clip(pixel_mm / size, 0.45, 1.0)) for size in acquired)
     flip = bool(rng.random() < 0.5)
@@ -111,13 +113,16 @@ def draw_acquisition(rng: np.random.Generator, scanner: Scanner, pixel_mm: float
         taper=float(rng.uniform(0.15, 0.45)),
         fat_shift_px=shift,
         shift_along_rows=bool(rng.random() < 0.5),
-        noise=float(np.exp(rng.normal(np.log(0.022), 0.5))),
+        noise=float(np.exp(rng.normal(np.log(0.013), 0.45))),
         bias=0.42 * beta,
         bias_lateral=0.16 * beta * float(rng.uniform(0, 1)),
         bias_curve=0.2 * beta * float(rng.uniform(-0.5, 1)),
         ghost=float(rng.uniform(0.0, 0.03)) if rng.random() < 0.4 else 0.0,
         ghost_shift=float(rng.uniform(0.15, 0.45)),
         ghost_along_rows=bool(rng.random() < 0.5),
+        # a saturation band in front of the spine darkens what moves there
+        band_edge=float(rng.uniform(-0.95, -0.6)) if rng.random() < 0.65 else None,
+        band_left=float(rng.uniform(0.02, 0.35)),
     )
 
 
@@ -136,6 +141,8 @@ def acquire(water: Field, fat: Field, plan: Acquisition, rng: np.random.Generato
     noise = rng.standard_normal((2, rows, columns), dtype=np.float32) * np.float32(plan.noise)
     back, side = shade
     gain = np.exp(plan.bias * back - plan.bias_lateral * np.abs(side) - plan.bias_curve * back**2).astype(np.float32)
+    if plan.band_edge is not None:
+        gain = gain * (plan.band_left + (1 - plan.band_left) / (1 + np.exp((plan.band_edge - back) / 0.03))).astype(np.float32)
     k_water = np.fft.fft2(water * gain)
     k_fat = np.fft.fft2(fat * gain)
     axis = 0 if plan.shift_along_rows else 1

@@ -5,16 +5,22 @@ Shapes and muscle fat: estimates after published cross-sections (PMC7063279 for 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 
 from training.phantom.anatomy import Anatomy
-from training.phantom.shapes import Field, superellipse
+from training.phantom.shapes import Field, smooth_max, superellipse
 
 
 def _along(anatomy: Anatomy, t: Field, values: dict[str, float]) -> Field:
     """Interpolate values given at discs along the canal."""
     pairs = sorted((anatomy.discs[anatomy.disc_index(name)].t, value) for name, value in values.items())
     return np.interp(t, [p[0] for p in pairs], [p[1] for p in pairs]).astype(np.float32)
+
+
+_SKIN_SIGMA = 120  # table steps of 0.5 mm over which the back is smoother than the spine (estimate)
 
 
 def surround_fields(anatomy: Anatomy, u: Field, v: Field, t: Field) -> dict[str, Field]:
@@ -39,8 +45,8 @@ def surround_fields(anatomy: Anatomy, u: Field, v: Field, t: Field) -> dict[str,
     out["multifidus"] = np.maximum(np.maximum(block, -cleft), 3.2 - au)
     quadratus = superellipse(au - at(58, 60, 58, 60, 60), v - at(8, 4, 2, 0, 0), at(14, 17, 14, 2, 2), at(9, 10, 9, 2, 2), 2.2)
     out["quadratus"] = quadratus
-    blade = np.maximum(np.abs((au - at(96, 92, 78, 64, 50)) * 0.72 + (v - at(16, 16, 16, 18, 22)) * 0.69) - at(3, 4, 5, 7, 9),
-                       np.abs((v - at(5, 5, 5, 8, 10)) * 0.72 - (au - at(80, 80, 76, 66, 54)) * 0.69) - at(2, 12, 32, 38, 42))
+    blade = smooth_max(np.abs((au - at(96, 92, 78, 64, 50)) * 0.72 + (v - at(16, 16, 16, 18, 22)) * 0.69) - at(3, 4, 5, 7, 9),
+                       np.abs((v - at(5, 5, 5, 8, 10)) * 0.72 - (au - at(80, 80, 76, 66, 54)) * 0.69) - at(2, 12, 32, 38, 42), 5.0)
     top = anatomy.discs[anatomy.disc_index("L4-L5")].t + np.float32(4 + anatomy.vessel_shift[1])
     out["ilium"] = np.maximum(blade, (t - top) * 0.6).astype(np.float32)
     out["gluteus"] = np.maximum(
@@ -49,24 +55,39 @@ def surround_fields(anatomy: Anatomy, u: Field, v: Field, t: Field) -> dict[str,
         (t - top) * 0.6).astype(np.float32)
     shift_u, shift_v, fork = anatomy.vessel_shift
     split_t = anatomy.discs[anatomy.disc_index("L4-L5")].t + fork
-    front = at(-43, -46, -47, -45, -40) + shift_v
+    before = at(-43, -46, -47, -45, -40) + shift_v
     spread = np.clip((split_t + 10 - t) * 0.62, 0, 34)
-    left = superellipse(u - (10 + shift_u + 0.55 * spread * 0.9), v - front, 6.5, 6.5, 2)
-    left = np.where(spread > 4, superellipse(u - (6 + shift_u * 0.5 + 0.62 * spread), v - front, 5.5, 5.5, 2),
-                    superellipse(u - (9 + shift_u * 0.5), v - front + 3, 8.5, 8.5, 2))
-    right = np.where(spread > 4, superellipse(u - (6 + shift_u * 0.5 - 0.75 * spread), v - front, 5.5, 5.5, 2), 99)
+    left = superellipse(u - (10 + shift_u + 0.55 * spread * 0.9), v - before, 6.5, 6.5, 2)
+    left = np.where(spread > 4, superellipse(u - (6 + shift_u * 0.5 + 0.62 * spread), v - before, 5.5, 5.5, 2),
+                    superellipse(u - (9 + shift_u * 0.5), v - before + 3, 8.5, 8.5, 2))
+    right = np.where(spread > 4, superellipse(u - (6 + shift_u * 0.5 - 0.75 * spread), v - before, 5.5, 5.5, 2), 99)
     out["artery"] = np.minimum(left, right).astype(np.float32)
-    vein = superellipse(u - (-12 - 0.3 * spread + shift_u * 0.5), v - front - 1, 9.5, 6.5, 2)
-    vein2 = np.where(spread > 12, superellipse(u - (-2 + 0.45 * spread), v - front - 6, 7, 5, 2), 99)
+    vein = superellipse(u - (-12 - 0.3 * spread + shift_u * 0.5), v - before - 1, 9.5, 6.5, 2)
+    vein2 = np.where(spread > 12, superellipse(u - (-2 + 0.45 * spread), v - before - 6, 7, 5, 2), 99)
     out["vein"] = np.minimum(vein, vein2).astype(np.float32)
     apex = at(22, 23, 24, 24, 20)
-    skin = 50 + 2.2 * (anatomy.bmi - 25)
-    depth_behind = np.clip(skin, 26, 92)
-    depth_front = 70 + 3.5 * (anatomy.bmi - 19)
+    behind = np.clip(50 + 2.2 * (anatomy.bmi - 25), 26, 92)
+    front = 70 + 3.5 * (anatomy.bmi - 19)
     width = 150 + 4.0 * (anatomy.bmi - 19)
-    centre = (apex + depth_behind - (35 + depth_front)) / 2
-    half_ap = (apex + depth_behind + 35 + depth_front) / 2
+    hang = _skin_offset(anatomy, t)
+    centre = (apex + behind - (35 + front)) / 2 + hang
+    half_ap = (apex + behind + 35 + front) / 2
     groove = 5 * np.exp(-((u / 16) ** 2)) * np.clip((t - anatomy.discs[8].t) / 60, 0, 1)
-    out["surface"] = (superellipse(u, v - centre + groove * (v > 0), width, half_ap, 2.6)).astype(np.float32)
-    out["bowel"] = np.maximum(superellipse(u, v + 62 + depth_front * 0.4, width * 0.72, depth_front * 0.62, 2.5), -(v + 52)*-1).astype(np.float32)
+    out["surface"] = superellipse(u, (v - centre + groove * (v > 0)).astype(np.float32), width, half_ap, 2.6)
+    belly = superellipse(u, (v + 62 + front * 0.4 - hang).astype(np.float32), width * 0.72, front * 0.62, 2.5)
+    out["bowel"] = np.maximum(belly, v + 52)
     return out
+
+
+@lru_cache(maxsize=8)
+def _skin_table(anatomy: Anatomy) -> Field:
+    """How far (mm) the skin's line runs behind the canal's own curve: the skin follows a much smoother one."""
+    y = anatomy.curve.table[:, 1].astype(np.float64)
+    cosine = np.clip(anatomy.curve.table[:, 11], 0.5, 1)
+    return np.asarray((gaussian_filter1d(y, _SKIN_SIGMA, mode="nearest") - y) / cosine, dtype=np.float32)
+
+
+def _skin_offset(anatomy: Anatomy, t: Field) -> Field:
+    table = _skin_table(anatomy)
+    grid = anatomy.curve.start + 0.5 * np.arange(len(table))
+    return np.interp(t, grid, table).astype(np.float32)

@@ -27,6 +27,7 @@ _OUTLINE_N = 2.35
 _POSTERIOR_K = 5.0
 _BULGE_HALF_HEIGHT = 9.0
 _JOINT_UP, _JOINT_DOWN = 11.0, 11.0
+_SACRAL_WING = {"S1": (46.0, 13.0), "S2": (40.0, 12.0), "S3": (28.0, 9.0)}  # lateral reach and half thickness (estimate)
 
 
 def disc_outline(disc: DiscDraw, u: Field, v: Field) -> Field:
@@ -152,6 +153,10 @@ def arch_field(vertebra: VertebraDraw, u: Field, v: Field, t: Field, *, with_spi
     inner = vertebra.interpedicular / 2
     process = capsule(au, v, (inner + 2 * half, 12.0), (inner + 2 * half + 22, 17.0), 4.0, 3.0)
     out = np.minimum(out, smooth_max(process, np.abs(wt) - 4.5, 3.0))
+    if vertebra.name in _SACRAL_WING:
+        reach, thick = _SACRAL_WING[vertebra.name]
+        wing = capsule(au, v, (inner + half - 2, 4.0), (reach, 12.0), thick, thick * 0.8)
+        out = smooth_min(out, smooth_max(wing, interval(t, vertebra.bottom - 2, vertebra.top - 3), 5.0), 3.0)
     # lamina slopes backwards on its way down, from mid-pedicle to below the lower disc's height
     low, high = vertebra.bottom - 8.0, pedicle_mid + 1.0
     lean = (np.float32(high) - t) * np.float32(0.10)
