@@ -33,11 +33,23 @@ def synth(
     count: Annotated[int, typer.Option(help="Number of phantom studies.")] = 1,
     first_seed: Annotated[int, typer.Option(help="Seed of the first; the others follow.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes.")] = 1,
+    protocol: Annotated[str | None, typer.Option(help="block or angled; default: alternates by seed.")] = None,
+    labels: Annotated[bool, typer.Option("--labels", help="Also write the label maps.")] = False,
 ) -> None:
     """Make lumbar phantoms as DICOM studies with their exact truth in millimetres."""
+    from rich.console import Console
+    from rich.progress import Progress
+
     from training.phantom.synth import synthesise
 
-    synthesise(out, count, first_seed, workers)
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("studies", total=count)
+        try:
+            for study in synthesise(out, count, first_seed, workers=workers, protocol=protocol, with_labels=labels):
+                bar.advance(task)
+                typer.echo(str(study))
+        except (OSError, ValueError) as error:
+            _refuse(str(error))
 
 
 @app.command()
