@@ -72,7 +72,7 @@ class Store:
     def answers(self) -> bool:
         """Whether the index can be read."""
         with self._session() as session:
-            return session.execute(text("SELECT 1")).scalar_one() == 1
+            return bool(session.execute(text("SELECT 1")).scalar_one())
 
     # originals
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,7 +99,7 @@ def _letter(direction: FloatArray) -> str:
     return _LETTERS[axis][0 if direction[axis] > 0 else 1]
 
 
-def _sample(values: FloatArray, picture: KeyPicture, view: View, size_px: int, order: int) -> FloatArray:
+def _sample(values: FloatArray, picture: KeyPicture, view: View, size_px: int, order: Literal[1, 3]) -> FloatArray:
     """Values (rows, columns) of the slice resampled to the square view (size_px, size_px); outside is 0."""
     affine = np.asarray(picture.affine, dtype=np.float64)
     # (row, column) -> picture pixels is affine in the plane; its inverse says which source pixel each picture pixel shows

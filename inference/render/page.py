@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from inference.render.pictures import SEVERITY_RANK, spoken, unit_text, value_text
-from inference.report import Finding, Measurement, Report, Section, Withheld
+from inference.report import Concordance, Finding, Measurement, Report, Section, Triage, Withheld
 
 TIER_WORDS = {
     "T1": "same-day emergency assessment",
@@ -136,7 +136,7 @@ def page_of(report: Report) -> Page:
         made=report.created_at.strftime("%Y-%m-%d %H:%M UTC"),
         date_iso=report.created_at.isoformat(),
         abstained=report.abstained_reason or "" if report.status == "abstained" else "",
-        answers=_answers(report, flags),
+        answers=(wait_answer(report.triage), explain_answer(report.concordance), _flag_answer(report, flags)),
         flags=tuple(_finding_row(report, finding) for finding in flags),
         no_flag="" if flags or report.status == "abstained" else NO_FLAG,
         read=tuple(_finding_row(report, finding) for finding in unflagged),
@@ -150,22 +150,24 @@ def page_of(report: Report) -> Page:
     )
 
 
-def _answers(report: Report, flags: list[Finding]) -> tuple[Answer, ...]:
-    if report.triage:
-        fields = [field_text(f) for rule in report.triage.rules for f in rule.inputs]
-        tone = {"T1": "alarm", "T2": "strong", "T3": "mild", "T4": "quiet"}[report.triage.tier]
-        named = ", ".join(dict.fromkeys(fields))
-        wait = Answer("What must not wait", report.triage.tier, _sentence(TIER_WORDS[report.triage.tier], named), tone)
-    else:
-        wait = Answer("What must not wait", "not triaged", NO_EXAM, "unknown")
-    if report.concordance:
-        word = VERDICT_WORDS[report.concordance.verdict]
-        roots = ", ".join(root.replace(":", " ") for root in report.concordance.roots_implicated)
-        line = f"Roots that the recorded deficits point to: {roots}." if roots else "No single root stands out."
-        explain = Answer("Does the image explain the deficit", word, line, "plain")
-    else:
-        explain = Answer("Does the image explain the deficit", "not compared", NO_EXAM, "unknown")
-    return wait, explain, _flag_answer(report, flags)
+def wait_answer(triage: Triage | None) -> Answer:
+    """What must not wait: the tier with the fields it rests on."""
+    question = "What must not wait"
+    if triage is None:
+        return Answer(question, "not triaged", NO_EXAM, "unknown")
+    fields = ", ".join(dict.fromkeys(field_text(field) for rule in triage.rules for field in rule.inputs))
+    tone = {"T1": "alarm", "T2": "strong", "T3": "mild", "T4": "quiet"}[triage.tier]
+    return Answer(question, triage.tier, _sentence(TIER_WORDS[triage.tier], fields), tone)
+
+
+def explain_answer(concordance: Concordance | None) -> Answer:
+    """Whether the image explains the deficit: the study's verdict with the roots that the deficits point to."""
+    question = "Does the image explain the deficit"
+    if concordance is None:
+        return Answer(question, "not compared", NO_EXAM, "unknown")
+    roots = ", ".join(root.replace(":", " ") for root in concordance.roots_implicated)
+    line = f"Roots that the recorded deficits point to: {roots}." if roots else "No single root stands out."
+    return Answer(question, VERDICT_WORDS[concordance.verdict], line, "plain")
 
 
 def _flag_answer(report: Report, flags: list[Finding]) -> Answer:
@@ -216,7 +218,7 @@ def what_text(finding: Finding) -> str:
         if finding.type == "none":
             return "no herniation seen"
         words = f"herniation: {finding.type}"
-    return f"{words}, {finding.zone}" if finding.zone and finding.zone != finding.side else words
+    return f"{words}, {finding.zone}" if finding.zone else words
 
 
 def place_text(level: str, side: str | None) -> str:

@@ -5,16 +5,17 @@ The same page as on paper, shortened; wording and order come from `page.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from inference.render.page import FindingRow, Page, page_of
-from inference.report import Report
+from inference.render.page import VERDICT_WORDS, Answer, FindingRow, Page, explain_answer, page_of, wait_answer
+from inference.report import Concordance, Report, Section, Triage
 
 _STYLES = {
     "alarm": "bold red",
@@ -37,7 +38,7 @@ def print_summary(console: Console, report: Report, files: Iterable[Path] = ()) 
 def summary(report: Report, files: Iterable[Path] = ()) -> RenderableType:
     """The summary as something Rich can print; plain lines where the console is no terminal."""
     page = page_of(report)
-    blocks: list[RenderableType] = [Text(f"recess  study {page.study}", style="bold"), _answers(page)]
+    blocks: list[RenderableType] = [Text(f"recess  study {page.study}", style="bold"), _answers(page.answers)]
     if page.flags:
         blocks += [Text("Flags", style="bold"), _findings(page.flags)]
     elif page.no_flag:
@@ -60,9 +61,27 @@ def summary(report: Report, files: Iterable[Path] = ()) -> RenderableType:
     return Group(*(Padding(block, (0, 0, 1, 0)) for block in blocks))
 
 
-def _answers(page: Page) -> Table:
+def correlation_summary(result: Mapping[str, Any]) -> RenderableType:
+    """What a correlation without pixels says: triage, verdict, finding by finding, the sentences, the disclaimer."""
+    triage = Triage.model_validate(result["triage"]) if result.get("triage") else None
+    concordance = Concordance.model_validate(result["concordance"]) if result.get("concordance") else None
+    blocks: list[RenderableType] = [_answers((wait_answer(triage), explain_answer(concordance)))]
+    if concordance and concordance.per_finding:
+        table = Table.grid(padding=(0, 2))
+        for verdict in concordance.per_finding:
+            table.add_row(verdict.finding_id, VERDICT_WORDS[verdict.verdict], "; ".join(verdict.reasons))
+        blocks += [Text("Finding by finding", style="bold"), table]
+    for item in result.get("narrative", ()):
+        section = Section.model_validate(item)
+        words = " ".join(sentence.text for sentence in section.sentences)
+        blocks.append(Text.assemble((f"{section.section[:1].upper()}{section.section[1:]}  ", "bold"), words))
+    blocks.append(Text(str(result["disclaimer"]), style="dim"))
+    return Group(*(Padding(block, (0, 0, 1, 0)) for block in blocks))
+
+
+def _answers(answers: Iterable[Answer]) -> Table:
     table = Table.grid(padding=(0, 2))
-    for answer in page.answers:
+    for answer in answers:
         table.add_row(Text(answer.question), Text(answer.word, style=_STYLES[answer.tone]), Text(answer.line))
     return table
 
