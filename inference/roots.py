@@ -1,0 +1,454 @@
+"""Imaging findings as the correlation takes them, and which roots each endangers on which side, how strongly and at what grade.
+
+Route strengths, migration, scoliosis and grades come from configs/clinical/routes.toml and model.toml. Sides are the patient's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from configs.clinical import ROOTS, Route, model, routes
+from configs.loader import grading
+from inference.clinical_input import ClinicalInputError, load_file
+from inference.exam import SIDES
+from inference.exam import Side as BodySide
+from inference.report import Finding, Level, LevelRead, Migration, Report, Severity, Side, Withheld, Zone
+
+Condition = Literal["herniation", "recess_stenosis", "foraminal_stenosis", "canal_stenosis"]
+HerniaType = Literal["none", "bulge", "protrusion", "extrusion", "sequestration"]
+Site = Literal["disc", "recess", "canal", "foramen"]
+SITES: tuple[Site, ...] = ("disc", "recess", "canal", "foramen")
+SITE_OF: dict[str, Site] = {
+    "herniation": "disc",
+    "recess_stenosis": "recess",
+    "foraminal_stenosis": "foramen",
+    "canal_stenosis": "canal",
+}
+ABOVE_MODEL = ("T12-L1", "L1-L2")
+"""Levels whose roots (conus, L1, L2) the model does not hold."""
+RootKey = tuple[BodySide, str]
+
+
+class _Written(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ImagingFinding(_Written):
+    """One finding as a person or the reader wrote it; a withheld one has a reason and no severity."""
+
+    id: str = ""
+    level: Level
+    side: Side
+    zone: Zone | None = None
+    condition: Condition
+    type: HerniaType | None = None
+    severity: Severity | None = None
+    ap_mm: float | None = Field(default=None, ge=0, le=60)
+    recess_mm: float | None = Field(default=None, ge=0, le=30)
+    area_mm2: float | None = Field(default=None, ge=0, le=1000)
+    root_grade: int | None = Field(default=None, ge=0, le=3)
+    migration: Migration | None = None
+    post_op: bool = False
+    red_flag_lesion: str | None = Field(default=None, max_length=200)
+    withheld: str | None = Field(default=None, max_length=300)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> ImagingFinding:
+        graded = (self.severity, self.root_grade, self.ap_mm, self.recess_mm, self.area_mm2)
+        if self.withheld is not None and self.severity is not None:
+            raise ValueError("a withheld finding has no severity")
+        if self.withheld is None and self.type not in {"none", "bulge"} and all(item is None for item in graded):
+            raise ValueError("a severity, a root_grade, a measurement, or withheld with its reason")
+        if self.condition != "herniation" and self.type is not None:
+            raise ValueError("type belongs to a herniation")
+        return self
+
+    @property
+    def sides(self) -> tuple[BodySide, ...]:
+        """Sides on which the finding acts: canal stenosis, midline and both act on both."""
+        if self.condition != "canal_stenosis":
+            if self.side == "left":
+                return ("left",)
+            if self.side == "right":
+                return ("right",)
+        return SIDES
+
+    @property
+    def central(self) -> bool:
+        """Whether it narrows the canal: a canal stenosis or a central herniation."""
+        return self.condition == "canal_stenosis" or self.effective_zone == "central"
+
+    @property
+    def effective_zone(self) -> Zone | None:
+        """Zone that decides the roots: a stenosis has its own, a bulge without zone is central."""
+        if self.condition == "recess_stenosis":
+            return "subarticular"
+        if self.condition == "foraminal_stenosis":
+            return "foraminal"
+        if self.condition == "canal_stenosis":
+            return None
+        if self.zone is None and self.type == "bulge":
+            return "central"
+        return self.zone
+
+
+class AssessedLevel(_Written):
+    level: Level
+    sites: tuple[Site, ...] = SITES
+
+
+class Imaging(_Written):
+    """What the images gave to the correlation: numbering, what was read, findings and what was withheld."""
+
+    numbering: Literal["certain", "uncertain"] = "certain"
+    assessed: tuple[AssessedLevel, ...] = ()
+    scoliosis_convex: BodySide | None = None
+    findings: tuple[ImagingFinding, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _levels_may_be_names(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            data = dict(data)
+            assessed = data.get("assessed")
+            if isinstance(assessed, (list, tuple)):
+                data["assessed"] = [{"level": item} if isinstance(item, str) else item for item in assessed]
+            for key in ("assessed", "findings"):
+                if data.get(key, ()) is None:
+                    data[key] = ()
+        return data
+
+    @model_validator(mode="after")
+    def _findings_have_names(self) -> Imaging:
+        """A herniation of type none reads its disc and is no finding; findings without an id are numbered in order."""
+        read = tuple(
+            AssessedLevel(level=item.level, sites=("disc",))
+            for item in self.findings
+            if item.type == "none" and not self.was_read(item.level, "disc")
+        )
+        kept = [item for item in self.findings if item.type != "none"]
+        named = tuple(
+            item if item.id else item.model_copy(update={"id": f"f{number}"}) for number, item in enumerate(kept, 1)
+        )
+        if len({item.id for item in named}) != len(named):
+            raise ValueError("findings: an id stands twice")
+        object.__setattr__(self, "findings", named)
+        object.__setattr__(self, "assessed", self.assessed + read)
+        return self
+
+    @classmethod
+    def parse(cls, data: object) -> Imaging:
+        """Check plain data: the `imaging:` shape, a case that holds it, or a report. ClinicalInputError names the field."""
+        if isinstance(data, dict) and "schema" in data:
+            try:
+                report = Report.model_validate(data)
+            except ValidationError as error:
+                raise _clinical(error, "report") from error
+            return imaging_from_report(
+                report.findings,
+                report.withheld,
+                report.levels,
+                report.study.numbering if report.study else "certain",
+                report.study.scoliosis_convex if report.study else None,
+            )
+        if isinstance(data, dict) and "imaging" in data:
+            data = data["imaging"]
+        if not isinstance(data, dict):
+            raise ClinicalInputError("imaging", data, "keys numbering, assessed, scoliosis_convex and findings")
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise _clinical(error, "imaging") from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> Imaging:
+        """Read a findings file (YAML, JSON) or a report.json."""
+        return cls.parse(load_file(Path(path)))
+
+    def was_read(self, level: str, site: str) -> bool:
+        """Whether a site of a level was read on both sides."""
+        return any(item.level == level and site in item.sites for item in self.assessed)
+
+    @property
+    def present(self) -> bool:
+        """Whether anything was read or withheld at all."""
+        return bool(self.assessed or self.findings)
+
+    def mirrored(self) -> Imaging:
+        """The imaging of the mirrored patient."""
+        swap = {"left": "right", "right": "left"}
+        return self.model_copy(
+            update={
+                "scoliosis_convex": swap.get(self.scoliosis_convex or "", self.scoliosis_convex),
+                "findings": tuple(
+                    item.model_copy(update={"side": swap.get(item.side, item.side)}) for item in self.findings
+                ),
+            }
+        )
+
+
+def _clinical(error: ValidationError, root: str) -> ClinicalInputError:
+    first = error.errors()[0]
+    path = ".".join([root, *(str(part) for part in first["loc"])])
+    allowed = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        allowed = "no such key here"
+    return ClinicalInputError(path, first["input"], allowed)
+
+
+def imaging_from_report(
+    findings: Sequence[Finding],
+    withheld: Sequence[Withheld],
+    levels: Sequence[LevelRead] = (),
+    numbering: Literal["certain", "uncertain"] = "certain",
+    scoliosis_convex: BodySide | None = None,
+) -> Imaging:
+    """Findings of a report as the correlation takes them.
+
+    A site counts as read only where both of its sides are covered by a finding; a herniation of type none reads its disc and is
+    no finding. Kinds that the correlation does not use (slip, disc degeneration) are left out. `levels` only adds no names.
+    """
+    known = {level.name for level in levels}
+    covered: dict[tuple[str, Site], set[str]] = {}
+    kept: list[ImagingFinding] = []
+    for item in findings:
+        if item.kind not in SITE_OF:
+            continue
+        if known and item.level not in known:
+            raise ClinicalInputError(f"findings.{item.id}.level", item.level, ", ".join(sorted(known)))
+        site = SITE_OF[item.kind]
+        one_sided = item.side in SIDES and site in {"recess", "foramen"}
+        covered.setdefault((item.level, site), set()).update({item.side} if one_sided else set(SIDES))
+        if item.type != "none":
+            kept.append(_from_report(item))
+    for gap in withheld:
+        if gap.kind in SITE_OF and gap.level is not None:
+            covered.get((gap.level, SITE_OF[gap.kind]), set()).difference_update(
+                {gap.side} if gap.side in SIDES else set(SIDES)
+            )
+            kept.append(
+                ImagingFinding.model_validate(
+                    {
+                        "id": f"withheld-{gap.level}-{gap.kind}-{gap.side or 'both'}-{len(kept)}",
+                        "level": gap.level,
+                        "side": gap.side or ("midline" if gap.kind == "herniation" else "both"),
+                        "condition": gap.kind,
+                        "withheld": gap.reason,
+                    }
+                )
+            )
+    sites: dict[str, list[Site]] = {}
+    for (level, site), read in covered.items():
+        if read == set(SIDES):
+            sites.setdefault(level, []).append(site)
+    assessed = tuple(AssessedLevel.model_validate({"level": level, "sites": read}) for level, read in sites.items())
+    return Imaging(
+        numbering=numbering, assessed=assessed, scoliosis_convex=scoliosis_convex, findings=tuple(kept)
+    )
+
+
+def _from_report(item: Finding) -> ImagingFinding:
+    sizes = {size.name: size.value for size in item.measurements}
+    return ImagingFinding.model_validate(
+        {
+            "id": item.id,
+            "level": item.level,
+            "side": item.side,
+            "zone": item.zone,
+            "condition": item.kind,
+            "type": item.type,
+            "severity": item.severity,
+            "root_grade": item.root_grade,
+            "migration": item.migration,
+            **{name: max(sizes[name], 0.0) for name in ("ap_mm", "recess_mm", "area_mm2") if name in sizes},
+        }
+    )
+
+
+def severity_of(finding: ImagingFinding, imaging: Imaging) -> tuple[Severity, str]:
+    """Severity of a finding that is not withheld, and what decided: the reader's grade, a root grade or a measurement."""
+    if finding.severity is not None:
+        return finding.severity, "graded by the reader"
+    if finding.condition == "herniation":
+        return _herniation_severity(finding, imaging)
+    if finding.recess_mm is not None and finding.condition == "recess_stenosis":
+        band = grading().recess
+        low, high = band.severe_at_or_below, band.moderate_at_or_below
+        text: Severity = (
+            "severe" if finding.recess_mm <= low else "moderate" if finding.recess_mm <= high else "normal_mild"
+        )
+        return text, "recess_mm"
+    if finding.condition == "canal_stenosis" and (finding.ap_mm is not None or finding.area_mm2 is not None):
+        rank = max(
+            _below(finding.ap_mm, grading().canal_ap.severe_below, grading().canal_ap.moderate_below),
+            _below(finding.area_mm2, grading().canal_area.severe_below, grading().canal_area.moderate_below),
+        )
+        return _SEVERITY[rank], "ap_mm or area_mm2"
+    return _SEVERITY[min(finding.root_grade or 0, 2)], "root_grade"
+
+
+_SEVERITY: tuple[Severity, Severity, Severity] = ("normal_mild", "moderate", "severe")
+
+
+def _below(value: float | None, severe: float, moderate: float) -> int:
+    return 0 if value is None else 2 if value < severe else 1 if value < moderate else 0
+
+
+def _herniation_severity(finding: ImagingFinding, imaging: Imaging) -> tuple[Severity, str]:
+    if finding.type == "bulge":
+        return "normal_mild", "bulge"
+    cut = model().herniation_severity
+    levels = list(routes().route)
+    here = levels.index(finding.level)
+    beside = [
+        other.area_mm2
+        for other in imaging.findings
+        if other.area_mm2 is not None and abs(levels.index(other.level) - here) == 1
+    ]
+    if finding.root_grade is not None and finding.root_grade >= cut.severe_root_grade:
+        return "severe", "root_grade"
+    if finding.ap_mm is not None and finding.ap_mm >= cut.severe_ap_mm:
+        return "severe", "ap_mm"
+    if finding.area_mm2 is not None and beside and finding.area_mm2 < cut.severe_area_fraction * max(beside):
+        return "severe", "area_mm2 against the neighbouring level"
+    if finding.root_grade is not None and finding.root_grade >= cut.moderate_root_grade:
+        return "moderate", "root_grade"
+    if finding.ap_mm is not None and finding.ap_mm >= cut.moderate_ap_mm:
+        return "moderate", "ap_mm"
+    return "normal_mild", "measurements below every cut"
+
+
+def grade_of(finding: ImagingFinding, imaging: Imaging) -> int:
+    """Grade 0-3 of a finding: its root grade, else from type and severity."""
+    if finding.root_grade is not None:
+        return finding.root_grade
+    key = (finding.type or "untyped") if finding.condition == "herniation" else "stenosis"
+    return model().grade[key][_SEVERITY.index(severity_of(finding, imaging)[0])]
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Roots that a finding reaches: strength per (side, root); `unknown` where its zone is not given (then all it may reach)."""
+
+    strength: dict[RootKey, float]
+    unknown: bool = False
+
+    def endangered(self) -> tuple[RootKey, ...]:
+        """Roots reached strongly enough to be endangered; none while the zone is unknown."""
+        if self.unknown:
+            return ()
+        return tuple(key for key, value in self.strength.items() if value >= routes().endangered_from)
+
+    def possible(self) -> tuple[RootKey, ...]:
+        """Roots that may be endangered, whatever the zone."""
+        return tuple(key for key, value in self.strength.items() if value >= routes().endangered_from)
+
+
+def reach(finding: ImagingFinding) -> Reach:
+    """Which roots a finding reaches, with migration taken in."""
+    table = routes()
+    route = table.route[finding.level]
+    zone = finding.effective_zone
+    if finding.condition == "canal_stenosis":
+        by_root, unknown = route.canal, False
+    elif zone is None:
+        by_root, unknown = _widest(route), True
+    else:
+        by_root, unknown = getattr(route, _column(zone)), False
+    by_root = dict(by_root)
+    move = finding.migration
+    if move is not None and move.mm >= table.migration.from_mm and finding.condition == "herniation":
+        exiting, traversing = table.exiting.get(finding.level), table.traversing.get(finding.level)
+        if move.dir == "up" and exiting is not None:
+            by_root[exiting] = max(by_root.get(exiting, 0.0), table.migration.up_adds_exiting_root)
+        if move.dir == "down" and traversing is not None and traversing in by_root:
+            by_root[traversing] = max(by_root[traversing], table.migration.down_keeps_traversing_root)
+    return Reach({(side, root): value for side in finding.sides for root, value in by_root.items()}, unknown)
+
+
+def _column(zone: Zone) -> str:
+    return "foraminal" if zone == "extraforaminal" else zone
+
+
+def _widest(route: Route) -> dict[str, float]:
+    out: dict[str, float] = {}
+    for zone in (route.central, route.subarticular, route.foraminal):
+        for root, value in zone.items():
+            out[root] = max(out.get(root, 0.0), value)
+    return out
+
+
+def root_ratios(imaging: Imaging | None) -> dict[RootKey, float]:
+    """Likelihood ratio of "compromised" that the images give each root; 1 where nothing is known."""
+    out: dict[RootKey, float] = {(side, root): 1.0 for side in SIDES for root in ROOTS}
+    if imaging is None or not imaging.present:
+        return out
+    for key in out:
+        ratio = _ratio(key, imaging)
+        if imaging.numbering == "uncertain":
+            ratio = sqrt(ratio) if ratio > 1 else 1.0
+        out[key] = ratio
+    return out
+
+
+def _ratio(key: RootKey, imaging: Imaging) -> float:
+    numbers, table = model().imaging, routes()
+    side, root = key
+    raised: list[float] = []
+    quiet: list[float] = []
+    open_question = False
+    for finding in imaging.findings:
+        reached = reach(finding)
+        strength = reached.strength.get(key, 0.0)
+        if strength == 0.0:
+            continue
+        if finding.withheld is not None or reached.unknown:
+            open_question = True
+            continue
+        grade = grade_of(finding, imaging)
+        ratio = numbers.ratio_by_grade[grade] ** strength
+        if grade == 0:
+            quiet.append(ratio)
+            continue
+        bend = table.scoliosis
+        if (finding.level, finding.condition, root) == (bend.level, bend.condition, bend.root) and (
+            imaging.scoliosis_convex == side
+        ):
+            ratio *= bend.ratio
+        raised.append(ratio)
+    if raised:
+        return max(raised)
+    if open_question:
+        return 1.0
+    if all(imaging.was_read(level, site) for level, site in table.way_out[root]):
+        return numbers.ratio_way_out_free
+    return max(quiet, default=1.0)
+
+
+def narrows_canal(imaging: Imaging | None) -> bool:
+    """Whether a canal or central finding reaches the grade that raises cauda equina involvement."""
+    return imaging is not None and any(
+        finding.withheld is None
+        and finding.central
+        and grade_of(finding, imaging) >= model().imaging.cauda_equina_from_grade
+        for finding in imaging.findings
+    )
+
+
+def not_read(imaging: Imaging, levels: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Sites per level that are neither read nor withheld."""
+    withheld = {(item.level, SITE_OF[item.condition]) for item in imaging.findings if item.withheld is not None}
+    out: dict[str, tuple[str, ...]] = {}
+    for level in levels:
+        sites = tuple(
+            site for site in SITES if not imaging.was_read(level, site) and (level, site) not in withheld
+        )
+        if sites:
+            out[level] = sites
+    return out
