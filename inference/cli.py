@@ -86,14 +86,14 @@ def run(application: typer.Typer, arguments: Sequence[str] | None = None, name: 
     command = typer.main.get_command(application)
     try:
         code = command.main(args=None if arguments is None else list(arguments), prog_name=name, standalone_mode=False)
-        return int(code or DONE)
+        return int(code or DONE) if code != INTERRUPTED else _interrupted()
     except typer.Exit as stop:
-        return stop.exit_code
+        return stop.exit_code if stop.exit_code != INTERRUPTED else _interrupted()
     except _UsageError as error:
         error.show()
         return BAD_INPUT
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted; nothing was left half written", INTERRUPTED)
+        return _interrupted()
     except BrokenPipeError:
         return DONE
     except Exception as error:
@@ -103,6 +103,10 @@ def run(application: typer.Typer, arguments: Sequence[str] | None = None, name: 
         if logging.getLogger().isEnabledFor(logging.DEBUG):
             raise
         return _fail(f"internal fault, {type(error).__name__}: {error} (run again with -v for the place)", FAULT)
+
+
+def _interrupted() -> int:
+    return _fail("interrupted; nothing was left half written", INTERRUPTED)
 
 
 def _fail(text: str, code: int) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from inference.clinical_words import entry, label
 from inference.render.pictures import SEVERITY_RANK, spoken, unit_text, value_text
 from inference.report import Concordance, Finding, Measurement, Report, Section, Triage, Withheld
 
@@ -245,23 +246,13 @@ def probability_text(finding: Finding) -> str:
 
 
 def field_text(field: str) -> str:
-    """A field of the examination in words: `right.mrc.tibialis_anterior` becomes "right tibialis anterior (mrc)"."""
-    parts = field.replace(":", ".").split(".")
-    where = parts.pop(0) if parts[0] in {"left", "right", "general"} else ""
-    group = parts.pop(0) if len(parts) > 1 else ""
-    name = " ".join(parts).replace("_", " ")
-    words = [where if where != "general" else "", name, f"({group})" if group else ""]
-    return " ".join(word for word in words if word)
+    """A field of the examination in words: `right:mrc.tibialis_anterior` becomes "right tibialis anterior"."""
+    return label(field.removeprefix("general:"))
 
 
 def value_of_field(field: str, value: Any) -> str:
-    """A field with what was recorded in it; lists are joined, an empty value is "not examined"."""
-    if isinstance(value, list | tuple):
-        value = ", ".join(str(item) for item in value)
-    shown = (
-        {True: "yes", False: "no", None: "not examined"}.get(value, value) if isinstance(value, bool | None) else value
-    )
-    return f"{field_text(field)}: {shown}"
+    """A field with what was recorded in it; a blank one is "not examined"."""
+    return f"{field_text(field)}: not examined" if value is None else entry(field.removeprefix("general:"), value)
 
 
 def _parts(report: Report) -> tuple[Part, ...]:
@@ -270,13 +261,15 @@ def _parts(report: Report) -> tuple[Part, ...]:
     parts = []
     for section in report.narrative:
         mine = tuple(tables.pop(subject) for subject in _subjects(section) if subject in tables)
-        parts.append(Part(section.section, tuple((s.id, s.text) for s in section.sentences), mine))
+        # the disclaimer ends every page; it is not said twice
+        sentences = tuple((s.id, s.text) for s in section.sentences if s.text != report.disclaimer)
+        parts.append(Part(section.section, sentences, mine))
     return (*parts, *(Part(table.title, (), (table,)) for table in tables.values()))
 
 
 _SUBJECTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("must not wait", ("triage", "sources")),
-    ("explain the deficit", ("verdicts",)),
+    ("explain the deficit", ("verdicts", "roots")),
     ("unexplained", ("unexplained", "alternatives")),
     ("not examined", ("not_examined", "missing")),
     ("may be wrong", ("contradictions",)),
@@ -336,6 +329,15 @@ def _concordance_tables(report: Report) -> dict[str, Table]:
         verdicts.append((name, VERDICT_WORDS[verdict.verdict], "; ".join(verdict.reasons), ", ".join(verdict.rules)))
     return {
         "verdicts": Table("Finding by finding", ("Finding", "Verdict", "Reasons", "Rules"), tuple(verdicts)),
+        "roots": Table(
+            "Roots under suspicion",
+            ("Root", "From the examination", "With the images"),
+            tuple(
+                (f"{r.side} {r.root}", r.band_exam_only or "", r.band_with_imaging or "")
+                for r in concordance.roots
+                if f"{r.side}:{r.root}" in concordance.roots_implicated
+            ),
+        ),
         "unexplained": Table(
             "Deficits without a matching finding",
             ("Recorded deficit",),
@@ -343,8 +345,16 @@ def _concordance_tables(report: Report) -> dict[str, Table]:
         ),
         "alternatives": Table(
             "Other causes that fit recorded signs",
-            ("Cause", "For", "Against"),
-            tuple((a.name, "; ".join(a.for_), "; ".join(a.against)) for a in concordance.alternatives),
+            ("Cause", "Weight", "For", "Against"),
+            tuple(
+                (
+                    " ".join(word for word in (a.side, a.label or a.name) if word),
+                    a.band or "",
+                    "; ".join(field_text(field) for field in a.for_),
+                    "; ".join(field_text(field) for field in a.against),
+                )
+                for a in concordance.alternatives
+            ),
         ),
         "missing": Table(
             "Items that would separate the causes most",

@@ -283,8 +283,8 @@ def sample_report(**changes: Any) -> Report:
         "exam": ExamRead(
             summary="Right: tibialis anterior 3, extensor hallucis longus 2; L5 light touch reduced.",
             derived={"foot_drop": "right"},
-            not_examined=("left.mrc.peronei", "general.bb.anal_tone"),
-            contradictions=(Contradiction(id="Q-01", fields=("right.mrc.tibialis_anterior", "right.fn.heel_walk")),),
+            not_examined=("left:mrc.peronei", "general:bb.anal_tone"),
+            contradictions=(Contradiction(id="Q-01", fields=("right:mrc.tibialis_anterior", "right:fn.heel_walk")),),
         ),
         "concordance": Concordance(
             verdict="concordant",
@@ -313,7 +313,7 @@ def sample_report(**changes: Any) -> Report:
                 ),
             ),
             unexplained_deficits=("right:sen.S1",),
-            missing=(MissingItem(field="right.mrc.gluteus_medius", expected_information=0.21),),
+            missing=(MissingItem(field="right:mrc.gluteus_medius", expected_information=0.21),),
             next_tests=("needle study of tibialis posterior",),
             adequacy=0.78,
         ),
@@ -323,7 +323,7 @@ def sample_report(**changes: Any) -> Report:
                 TriageRule(
                     id="TR-06",
                     text="Fields recorded here are ones for which the sources ask for urgent specialist assessment within days.",
-                    inputs={"right.mrc.tibialis_anterior": "3", "general.time.onset_days": 10},
+                    inputs={"right:mrc.tibialis_anterior": "3", "general:time.onset_days": 10},
                     source="S000, S003",
                 ),
             ),

@@ -11,6 +11,7 @@ import pydantic
 import pytest
 from rich.console import Console
 
+from inference.clinical_words import forbidden
 from inference.render.html import render_html
 from inference.render.page import NO_FLAG, field_text, page_of, value_of_field
 from inference.render.pdf import render_pdf
@@ -81,7 +82,7 @@ def test_narrative_comes_in_the_order_of_the_report() -> None:
 def test_page_names_the_rule_and_the_fields_behind_the_tier() -> None:
     words = _words(sample_report())
     assert "TR-06" in words
-    assert "right tibialis anterior (mrc): 3" in words
+    assert "right tibialis anterior MRC 3" in words
     assert "S000, S003" in words
 
 
@@ -183,11 +184,16 @@ def test_terminal_shows_flags_millimetres_verdict_triage_withheld_and_files() ->
 
 
 def test_fields_of_the_examination_are_printed_in_words() -> None:
-    assert field_text("right.mrc.tibialis_anterior") == "right tibialis anterior (mrc)"
-    assert field_text("left:sen.pin.L5") == "left pin L5 (sen)"
-    assert field_text("general.bb.saddle") == "saddle (bb)"
-    assert value_of_field("general.bb.saddle", True) == "saddle (bb): yes"
-    assert value_of_field("general.bb.saddle", None) == "saddle (bb): not examined"
+    assert field_text("right:mrc.tibialis_anterior") == "right tibialis anterior"
+    assert "saddle" in field_text("general:bb.saddle")
+    assert value_of_field("right:mrc.tibialis_anterior", "3") == "right tibialis anterior MRC 3"
+    assert value_of_field("general:bb.anal_tone", None).endswith("not examined")
+
+
+def test_nothing_that_the_program_may_never_say_is_on_the_page() -> None:
+    for report in (sample_report(), quiet_report(), abstained_report()):
+        for text in _visible(report).words:
+            assert forbidden(text) == () or text == report.disclaimer, text
 
 
 def test_abstained_report_cannot_hold_a_finding() -> None:

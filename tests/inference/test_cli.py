@@ -1,0 +1,144 @@
+"""The command line: exit codes, one-line errors, nothing heavy for a question that needs nothing heavy."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from inference.cli import ABSTAINED, BAD_INPUT, DONE, FAULT, INTERRUPTED, app, run
+
+_HEAVY = ("torch", "monai", "fastapi", "sqlalchemy", "pydicom", "highdicom", "scipy", "typst")
+
+
+def _one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("recess: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["analyze", "--help"], ["serve", "--help"], ["exam", "new"]])
+def test_help_and_blank_form_load_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys; from service.cli import app; from inference.cli import run; "
+        f"code = run(app, {arguments!r}); "
+        f"found = [name for name in {_HEAVY!r} if name in sys.modules]; "
+        "sys.exit(f'loaded {found}' if found else code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_every_verb_of_the_contract_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    from service.cli import app as whole
+
+    assert run(whole, ["--help"]) == DONE
+    words = capsys.readouterr().out.split()
+    assert {"analyze", "correlate", "inspect", "exam", "serve", "doctor"} <= set(words)
+
+
+def test_missing_folder_is_bad_input_in_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run(app, ["analyze", str(tmp_path / "nowhere")]) == BAD_INPUT
+    assert "nowhere" in _one_line(capsys)
+
+
+def test_folder_without_dicom_is_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no image")
+    assert run(app, ["analyze", str(tmp_path)]) == BAD_INPUT
+    assert "DICOM" in _one_line(capsys)
+
+
+def test_zip_without_dicom_is_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "study.zip", "w") as archive:
+        archive.writestr("readme.txt", "no image")
+    assert run(app, ["inspect", str(tmp_path / "study.zip")]) == BAD_INPUT
+    _one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["analyze", ".", "--formats", "json,docx"],
+        ["analyze", ".", "--device", "tpu"],
+        ["analyze", ".", "--formats", ""],
+        ["analyze"],
+        ["analyze", ".", "--nonsense"],
+        ["nonsense"],
+    ],
+)
+def test_bad_option_is_exit_2(arguments: list[str]) -> None:
+    assert run(app, arguments) == BAD_INPUT
+
+
+def test_file_as_output_folder_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("")
+    assert run(app, ["analyze", str(tmp_path), "--out", str(tmp_path / "out")]) == BAD_INPUT
+
+
+def test_wrong_examination_is_refused_before_the_study_is_read(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    exam = tmp_path / "exam.yaml"
+    exam.write_text('left: {mrc.tibialis_anterior: "7"}\n')
+    assert run(app, ["analyze", str(tmp_path / "nowhere"), "--exam", str(exam)]) == BAD_INPUT
+    assert "mrc.tibialis_anterior" in _one_line(capsys)
+
+
+def test_blank_examination_form_is_a_valid_examination(tmp_path: Path) -> None:
+    form = tmp_path / "exam.yaml"
+    assert run(app, ["exam", "new", str(form)]) == DONE
+    assert run(app, ["exam", "check", str(form)]) == DONE
+
+
+def test_blank_form_does_not_overwrite_a_filled_one(tmp_path: Path) -> None:
+    form = tmp_path / "exam.yaml"
+    form.write_text("left: {}\n")
+    assert run(app, ["exam", "new", str(form)]) == BAD_INPUT
+    assert form.read_text() == "left: {}\n"
+
+
+def test_fault_of_the_program_is_exit_4_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    import typer
+
+    broken = typer.Typer()
+
+    @broken.command()
+    def fail() -> None:
+        raise ZeroDivisionError("division by\nzero")
+
+    assert run(broken, []) == FAULT
+    assert "division by zero" in _one_line(capsys)
+
+
+def test_interruption_is_exit_130(capsys: pytest.CaptureFixture[str]) -> None:
+    import typer
+
+    endless = typer.Typer()
+
+    @endless.command()
+    def wait() -> None:
+        raise KeyboardInterrupt
+
+    assert run(endless, []) == INTERRUPTED
+    _one_line(capsys)
+
+
+def test_service_listens_only_on_loopback() -> None:
+    from service.cli import app as whole
+
+    assert run(whole, ["serve", "--host", "0.0.0.0"]) == BAD_INPUT
+
+
+def test_images_that_are_no_mr_are_abstained_with_a_reason(
+    recess_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A readable DICOM file that is not MR: exit 3, a reason, no finding."""
+    folder = recess_data / "dicom-vendors" / "ge_ct_head"
+    if not folder.is_dir():
+        pytest.skip("vendor samples are not on this machine")
+    assert run(app, ["inspect", str(folder)]) == ABSTAINED
+    assert _one_line(capsys)
