@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 FIRST_SEED = {"train": 1_000_000, "validation": 2_000_000, "study": 9_000_000}
 SIZE, PIXEL_MM = 208, 0.6
 _LEVELS = {"train": ("L4-L5", "L5-S1", "L3-L4"), "validation": ("L4-L5", "L5-S1")}
-_LEVEL_SHARE = {"L4-L5": 1.0, "L5-S1": 1.0, "L3-L4": 0.3}
-_T1_SHARE = 0.35
-_TRAIN_OFFSETS_MM = (-8.0, 5.0)
+_LEVEL_SHARE = {"L4-L5": 1.0, "L5-S1": 1.0, "L3-L4": 0.25}
+_T1_SHARE = 0.3
+_RECESS_MIDDLE_MM = -2.25
+"""Half way between mid-disc and pedicle top, along the disc normal: training stacks have three slices around it."""
 _STACK_MM = (-11.0, 6.5)
 """Validation stacks cover this range along the disc normal, as reading does."""
-_STACK_STEP_MM = (3.5, 5.0)
+_STACK_STEP_MM = (3.3, 5.2)
+_CENTRE_JITTER_MM = 3.0
 _PEOPLE_PER_SHARD = 20
 
 
@@ -31,7 +33,8 @@ _PEOPLE_PER_SHARD = 20
 class Crops:
     """Rendered cuts, one entry each: images and labels (N, H, W), anchors (N, 2) as (row, column) of the midline point of the
     unbulged posterior disc margin, affines (N, 4, 4) (slice, row, column) -> LPS mm, stack number, offset in mm along the disc
-    normal, disc margin and normal in LPS, truth (N, len(TRUTH)); rows run to the back, columns to the patient's left.
+    normal, disc margin and normal in LPS, truth (N, len(TRUTH)), middle of the narrowest place of the left and right recess in LPS
+    (N, 2, 3); rows run to the back, columns to the patient's left.
     """
 
     images: NDArray[np.uint8]
@@ -43,6 +46,7 @@ class Crops:
     margins: NDArray[np.float64]
     normals: NDArray[np.float64]
     truth: NDArray[np.float64]
+    recess_points: NDArray[np.float64]
 
     @property
     def pixel_mm(self) -> float:
@@ -115,27 +119,28 @@ def _person(split: str, seed: int) -> Iterator[dict[str, Any]]:
             continue
         tilt = "random" if rng.random() < 0.75 else "scanner"
         protocol = int(rng.integers(1 << 30))
+        weighting = "t1" if split == "train" and rng.random() < _T1_SHARE else "t2"
+        thickness = float(rng.uniform(3.0, 4.5))
         for offset in _offsets(split, rng):
-            same = split == "validation"
-            weighting = "t1" if not same and rng.random() < _T1_SHARE else "t2"
             sample = render_axial(
                 anatomy,
                 level,
                 weighting=weighting,  # type: ignore[arg-type]
                 pixel_mm=PIXEL_MM,
                 size=SIZE,
-                seed=protocol if same else int(rng.integers(1 << 30)),
+                seed=protocol,
                 offset_mm=offset,
-                thickness_mm=4.0 if same else float(rng.uniform(3.0, 4.5)),
+                thickness_mm=thickness,
                 tilt=tilt,  # type: ignore[arg-type]
+                centre_jitter_mm=_CENTRE_JITTER_MM,
             )
             yield _entry(sample, seed * 10 + number, offset)
 
 
 def _offsets(split: str, rng: np.random.Generator) -> NDArray[np.float64]:
+    step = float(rng.uniform(*_STACK_STEP_MM))
     if split == "train":
-        return rng.uniform(*_TRAIN_OFFSETS_MM, 3)
-    step = rng.uniform(*_STACK_STEP_MM)
+        return _RECESS_MIDDLE_MM + step * (rng.uniform(-0.5, 0.5) + np.array([-1.0, 0.0, 1.0]))
     return np.arange(_STACK_MM[0] + rng.uniform(0, step), _STACK_MM[1], step)
 
 
@@ -167,6 +172,7 @@ def _entry(sample: Any, stack: int, offset: float) -> dict[str, Any]:
         "margins": margin,
         "normals": normal,
         "truth": np.array(values, dtype=np.float64),
+        "recess_points": np.array([np.mean(truth.left.points_lps, axis=0), np.mean(truth.right.points_lps, axis=0)]),
     }
 
 
