@@ -1,6 +1,7 @@
 """Draws one simulated lumbar spine: sizes, degeneration, stenosis and herniations, all continuous, each side on its own.
 
-Numbers: configs/training/phantom.toml. Correlations: a common body size, age-driven degeneration, neighbouring levels and sides that share a part.
+Numbers: configs/training/phantom.toml. Correlations: a common body size, degeneration with age, and a part that
+neighbouring levels and the two sides share.
 """
 
 from __future__ import annotations
@@ -256,7 +257,9 @@ def _disc(
     ratio = c.sac_ratio[i] * exp(rng.normal(0, 0.06))
     ap = (area / (0.845 * ratio)) ** 0.5
     width = s.disc.width[i] * size * exp(rng.normal(0, 0.04))
-    apex = max((c.apex[i] + rng.normal(0, c.apex_sd)) * size**0.6, 0.8 * c.apex[i]) - 4.6 * sev * min(1.0, c.apex[i] / 20)
+    apex = max((c.apex[i] + rng.normal(0, c.apex_sd)) * size**0.6, 0.8 * c.apex[i]) - 4.6 * sev * min(
+        1.0, c.apex[i] / 20
+    )
     facets = [_facet(rng, s, i, size**0.7, shared, sev) for _ in SIDES]
     arch_u = _normal(rng, 0, 0.8, -2, 2)
     chance = rng.random()
@@ -336,7 +339,9 @@ def draw_anatomy(seed: int, *, settings: PhantomSettings | None = None) -> Anato
         angle[i] = angle[i + 1] - disc_wedge[i + 1] / 2 - body_wedge[i + 1] - disc_wedge[i] / 2
     for i in range(lumbosacral + 1, n - 1):
         angle[i] = angle[i - 1] + disc_wedge[i - 1] / 2 + body_wedge[i] + disc_wedge[i] / 2
-    angle = np.clip(angle, radians(-26), radians(62))
+    # lying on the table the lumbar spine as a whole is level
+    angle -= float(np.average(angle[3:9])) * 0.9 + rng.normal(0, radians(2.5))
+    angle = np.clip(angle, radians(-30), radians(58))
 
     order = np.argsort(t_disc)
     curve = spine_curve(
@@ -350,8 +355,19 @@ def draw_anatomy(seed: int, *, settings: PhantomSettings | None = None) -> Anato
     )
     gradient = -np.gradient(angle, t_disc)
     discs = tuple(
-        _disc(rng, s, i, size, float(dg[i]), float(neighbour[i]), healthy, (float(angle[i]), float(gradient[i])), float(t_disc[i]),
-              (float(hp[i]), float(ha[i])), float(pfirrmann[i]))
+        _disc(
+            rng,
+            s,
+            i,
+            size,
+            float(dg[i]),
+            float(neighbour[i]),
+            healthy,
+            (float(angle[i]), float(gradient[i])),
+            float(t_disc[i]),
+            (float(hp[i]), float(ha[i])),
+            float(pfirrmann[i]),
+        )
         for i in range(n - 1)
     )
     vertebrae = tuple(_vertebra(rng, s, k, size, t_disc, hp, body_h, discs) for k in range(n))

@@ -1,6 +1,7 @@
 """The line along the posterior vertebral margin, its frames, and the way from a point in LPS mm to (lateral, posterior, along).
 
-Tangents are the discs' normals; between discs the sagittal angle is interpolated monotonically (PCHIP). Newton steps solve (p - C(t)) . w(t) = 0.
+Tangents are the discs' normals; between discs the sagittal angle is interpolated monotonically (PCHIP).
+Newton steps solve (p - C(t)) . w(t) = 0.
 """
 
 from __future__ import annotations

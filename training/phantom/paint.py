@@ -5,6 +5,8 @@ Coverage of a pixel is clip(1/2 - distance/pixel, 0, 1); signals come from the s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from training.phantom.anatomy import Anatomy
@@ -12,8 +14,8 @@ from training.phantom.scanner import Scanner
 from training.phantom.scene import Scene, obstacle_of, root_field, sac_field
 from training.phantom.shapes import Field
 from training.phantom.surround import surround_fields
-from training.phantom.tissues import endplate_half_height, solids, zone_of
 from training.phantom.texture import grain
+from training.phantom.tissues import endplate_half_height, solids, zone_of
 
 WEIGHTINGS = ("t1", "t2")
 _DURA = 0.3
@@ -35,7 +37,7 @@ class Canvas:
         part.fat = {w: self.fat[w][rows, columns].copy() for w in self.weightings}
         return part
 
-    def lay(self, alpha: Field, water: dict[str, Field | float], fat: dict[str, Field | float]) -> None:
+    def lay(self, alpha: Field, water: Mapping[str, Field | float], fat: Mapping[str, Field | float]) -> None:
         """Cover with given signals to the degree `alpha` (0..1)."""
         where = alpha > 0
         if not where.any():
@@ -60,16 +62,16 @@ def _cover(f: Field, h: float) -> Field:
     return np.clip(np.float32(0.5) - f * np.float32(1 / h), 0, 1)
 
 
-def paint_surround(canvas: Canvas, anatomy: Anatomy, u: Field, v: Field, t: Field, h: float) -> None:
+def paint_surround(canvas: Canvas, anatomy: Anatomy, u: Field, v: Field, t: Field, lps: Field, h: float) -> None:
     """Muscles, vessels, pelvis, abdomen, skin and air."""
-    f = surround_fields(anatomy, u, v, t)
+    f = surround_fields(anatomy, u, v, t, lps)
     seed = anatomy.seed
-    lobule = grain(seed, 5, u, v, t, (4, 4, 4))
+    lobule = grain(seed, 5, lps[..., 0], lps[..., 1], lps[..., 2], (4, 4, 4))
     canvas.tissue(np.ones_like(u), "fat", 1.0)
     for w in canvas.weightings:
         canvas.fat[w] *= 1 + np.float32(0.035) * lobule
     canvas.tissue(_cover(np.abs(lobule) - 0.035, 0.12) * 0.3, "ligament")
-    loops = grain(seed, 6, u, v, t, (9, 9, 12))
+    loops = grain(seed, 6, lps[..., 0], lps[..., 1], lps[..., 2], (9, 9, 12))
     canvas.tissue(_cover(f["bowel"], 2 * h) * _cover(-loops - 0.1, 0.5), "bowel", 1 + 0.35 * loops)
     fat_post, fat_psoas = anatomy.muscle_fat
     streak = grain(seed, 1, u, v, t, (0.75, 0.95, 2.6))
@@ -77,7 +79,12 @@ def paint_surround(canvas: Canvas, anatomy: Anatomy, u: Field, v: Field, t: Fiel
     mix = 0.8 * streak + 0.6 * coarse
     deep = 1 + 0.9 * np.exp(-np.clip(v - 24, 0, None) / 8) + 0.35 * np.clip(1 - np.abs(u) / 30, 0, 1)
     septum = 1 - np.clip(np.abs(grain(seed, 7, u, v, t, (2.2, 3.0, 11.0))) / 0.16, 0, 1)
-    for name, share in (("quadratus", fat_psoas), ("psoas", fat_psoas), ("gluteus", 0.7 * fat_post), ("multifidus", fat_post)):
+    for name, share in (
+        ("quadratus", fat_psoas),
+        ("psoas", fat_psoas),
+        ("gluteus", 0.7 * fat_post),
+        ("multifidus", fat_post),
+    ):
         local = share * (deep if name == "multifidus" else 1.0)
         lobes = np.clip((mix - 1.45 + 2.0 * local) * 1.6, 0, 1) * np.clip(3.0 * local, 0, 0.85)
         greasy = 0.45 * local + lobes + 0.5 * septum * np.clip(local * 1.8, 0, 0.5)
@@ -119,7 +126,7 @@ def paint_spine(canvas: Canvas, scene: Scene, u: Field, v: Field, t: Field, h: f
     veins = grain(seed, 8, u, v, t, (1.1, 1.1, 3.0))
     canvas.tissue(_cover((1.9 - veins) * 1.5, 1.0) * _cover(fatty + 2, 3.0) * np.float32(0.8), "vein", 0.6)
 
-    longitudinal = np.maximum(np.minimum(f["body"], f["outline"]) - 0.5, 0 * v - 99)
+    longitudinal = np.minimum(f["body"], f["disc"]) - np.float32(0.6)
     canvas.tissue(_cover(longitudinal, h) * np.float32(0.7), "ligament")
     f_body = f["body"]
     canvas.tissue(_cover(f_body, h), "cortex")
@@ -143,7 +150,15 @@ def paint_spine(canvas: Canvas, scene: Scene, u: Field, v: Field, t: Field, h: f
 
 
 def _paint_disc(
-    canvas: Canvas, anatomy: Anatomy, f: dict[str, Field], u: Field, v: Field, t: Field, h: float, fine: Field, marrow: Field
+    canvas: Canvas,
+    anatomy: Anatomy,
+    f: dict[str, Field],
+    u: Field,
+    v: Field,
+    t: Field,
+    h: float,
+    fine: Field,
+    marrow: Field,
 ) -> None:
     near = (f["disc"] < 2 * h) | (f["hernia"] < 2 * h)
     if not near.any():
@@ -156,10 +171,11 @@ def _paint_disc(
         if not (mask & near).any():
             continue
         disc = anatomy.discs[i]
-        core = (disc.depth * 0.53 - depth * 0) * 0
         radius = np.sqrt((u / (0.375 * disc.width)) ** 2 + ((v + 0.5 * disc.depth) / (0.365 * disc.depth)) ** 2)
         height = endplate_half_height(disc, u, v)
-        inside = np.maximum((radius - 1) * np.float32(0.33 * disc.depth), np.abs(t - np.float32(disc.t)) - height * 0.78) + core
+        inside = np.maximum(
+            (radius - 1) * np.float32(0.33 * disc.depth), np.abs(t - np.float32(disc.t)) - height * 0.78
+        )
         alpha = np.where(mask, np.clip(0.5 - inside / 4.0, 0, 1), 0).astype(np.float32) * _cover(f["disc"], h)
         grade = disc.pfirrmann
         scale = (1 + 0.08 * marrow + 0.05 * fine).astype(np.float32)
@@ -180,7 +196,9 @@ def _paint_disc(
             canvas.tissue(rim, "ligament")
 
 
-def _paint_sac(canvas: Canvas, scene: Scene, f: dict[str, Field], u: Field, v: Field, t: Field, h: float, fine: Field) -> None:
+def _paint_sac(
+    canvas: Canvas, scene: Scene, f: dict[str, Field], u: Field, v: Field, t: Field, h: float, fine: Field
+) -> None:
     canvas.tissue(_cover(f["root"], h), "nerve", 1 + 0.05 * fine)
     sac = f["sac"]
     canvas.tissue(_cover(sac, h) * np.float32(0.8), "ligament", 0.8)

@@ -1,6 +1,7 @@
 """Pictures and label maps of one plane through a simulated spine.
 
-All tissues are painted in order of priority as water and fat, several sub-planes are averaged over the slice profile, and the scanner does the rest.
+All tissues are painted in order of priority as water and fat, several sub-planes are averaged over the slice profile,
+and the scanner does the rest.
 """
 
 from __future__ import annotations
@@ -92,6 +93,14 @@ def coordinates(anatomy: Anatomy, plane: Plane, shift: float, step: int = 1) -> 
     return dense[..., 0], dense[..., 1], dense[..., 2]
 
 
+def _lps(plane: Plane, step: int) -> Field:
+    """LPS of every `step`-th pixel (rows, columns, 3)."""
+    rows, columns = plane.shape
+    r = np.arange(0, rows, step, dtype=np.float32)[:, None, None] * np.float32(plane.pixel_mm)
+    c = np.arange(0, columns, step, dtype=np.float32)[None, :, None] * np.float32(plane.pixel_mm)
+    return np.asarray(plane.origin + r * plane.row + c * plane.column, dtype=np.float32)
+
+
 def _between(coarse: Field, i: NDArray[np.float64], j: NDArray[np.float64]) -> Field:
     """Linear interpolation of a lattice (rows, columns, channels) at fractional rows `i` and columns `j`."""
     i0 = np.minimum(i.astype(np.int32), coarse.shape[0] - 2)
@@ -115,7 +124,7 @@ def paint_plane(scene: Scene, plane: Plane, scanner: Scanner, weightings: tuple[
     h = plane.pixel_mm
     uc, vc, tc = coordinates(anatomy, plane, 0.0, _COARSE)
     coarse = Canvas(uc.shape, scanner, weightings)
-    paint_surround(coarse, anatomy, uc, vc, tc, h * _COARSE)
+    paint_surround(coarse, anatomy, uc, vc, tc, _lps(plane, _COARSE), h * _COARSE)
     full = Canvas(plane.shape, scanner, weightings)
     i, j = np.arange(plane.shape[0]) / _COARSE, np.arange(plane.shape[1]) / _COARSE
     for w in weightings:
@@ -140,7 +149,8 @@ def paint_plane(scene: Scene, plane: Plane, scanner: Scanner, weightings: tuple[
                 labels[box] = label(scene, fields, u[box], v[box], t[box])
         for w in weightings:
             full.water[w][box], full.fat[w][box] = water[w], fat[w]
-    return Painted(full.water, full.fat, labels, ((v - 20) / 100, u / 100))
+    shade = (np.asarray((v - 20) / 100, dtype=np.float32), np.asarray(u / 100, dtype=np.float32))
+    return Painted(full.water, full.fat, labels, shade)
 
 
 def axial_labels(scene: Scene, f: dict[str, Field], u: Field, v: Field, t: Field) -> NDArray[np.uint8]:
@@ -159,18 +169,21 @@ def axial_labels(scene: Scene, f: dict[str, Field], u: Field, v: Field, t: Field
     return out
 
 
-def _recess_region(scene: Scene, solid: Field, back: Field, side: int, u: Field, v: Field, t: Field) -> NDArray[np.bool_]:
+def _recess_region(
+    scene: Scene, solid: Field, back: Field, side: int, u: Field, v: Field, t: Field
+) -> NDArray[np.bool_]:
     """Free pixels between the front surface and the first bone or flavum behind it, in the columns of the depth's window."""
     region = np.zeros(u.shape, dtype=bool)
     anatomy = scene.anatomy
     for index in range(4, 9):
         low, high, top, bottom = recess_window(scene, index, side)
-        columns = (side * u >= low) & (side * u <= high) & (t <= top + 2.0) & (t >= bottom - 2.0)
+        lateral = np.asarray(u * side)
+        columns = (lateral >= low) & (lateral <= high) & (t <= top + 2.0) & (t >= bottom - 2.0)
         if not columns.any():
             continue
         behind = (back < 0) & (v > -4)
         before_back = np.cumsum(behind, axis=0) == 0
-        reached = behind.any(axis=0)[None, :]
+        reached = np.any(behind, axis=0, keepdims=True)
         front = (solid < 0) & before_back
         last = np.cumsum(front[::-1], axis=0)[::-1] == 0
         region |= columns & before_back & last & reached & (v < anatomy.settings.recess.deepest)
@@ -261,6 +274,6 @@ def _axial_plane(
             u, v = np.cos(roll) * u + np.sin(roll) * v, np.cos(roll) * v - np.sin(roll) * u
     shift = rng.uniform(-jitter, jitter, 2) if jitter else np.zeros(2)
     target = point + axes[2] * offset_mm
-    centre = target + axes[0] * shift[0] + (v if tilt == "scanner" else v) * (6.0 + shift[1])
+    centre = target + axes[0] * shift[0] + v * (6.0 + shift[1])
     origin = centre - (size - 1) / 2 * pixel_mm * (u + v)
     return Plane(origin, u, v, pixel_mm, (size, size), thickness_mm)

@@ -1,7 +1,6 @@
 """From tissues to grey values: relaxation, slice profile, chemical shift, k-space window, Rician noise, coil shading.
 
-Spin-echo equations; tissue values for 1.5 T and 3 T from Gold 2004, Stanisz 2005, de Bazelaire 2004 and PMC7410772 (configs/training/phantom.toml is
-about anatomy, the table here is about physics). Relative units: CSF on T2 is about 1.
+Spin-echo equations; tissue values for 1.5 T and 3 T from Gold 2004, Stanisz 2005, de Bazelaire 2004 and PMC7410772.
 """
 
 from __future__ import annotations
@@ -54,7 +53,6 @@ class Scanner:
         t2_used = (t2 if t2 is not None else t2_own) * self.jitter[tissue]
         tr, te = self.tr[weighting], self.te[weighting]
         transfer = 0.85 if weighting == "t1" and tissue in {"muscle", "annulus", "nucleus"} else 1.0
-        # on T1 images flow and dura leave the CSF a little brighter than the equation says
         return float(density * transfer * (1 - exp(-(tr - te) / t1)) * exp(-te / t2_used))
 
     def is_fat(self, tissue: str) -> bool:
@@ -96,7 +94,9 @@ class Acquisition:
     band_left: float
 
 
-def draw_acquisition(rng: np.random.Generator, scanner: Scanner, pixel_mm: float, *, randomise: bool = True) -> Acquisition:
+def draw_acquisition(
+    rng: np.random.Generator, scanner: Scanner, pixel_mm: float, *, randomise: bool = True
+) -> Acquisition:
     """Matrix, bandwidth, noise and shading of one series; `randomise` False gives a plain, quiet one."""
     if not randomise:
         return Acquisition(0.95, 0.9, 0.3, 0.6, True, 0.012, 0.0, 0.0, 0.0, 0.0, 0.0, True, None, 1.0)
@@ -132,7 +132,9 @@ def _window(n: int, keep: float, taper: float) -> Field:
     return np.where(k <= 1, 0.5 * (1 + np.cos(np.pi * 0.85 * ramp)), 0).astype(np.float32)
 
 
-def acquire(water: Field, fat: Field, plan: Acquisition, rng: np.random.Generator, *, shade: tuple[Field, Field]) -> Field:
+def acquire(
+    water: Field, fat: Field, plan: Acquisition, rng: np.random.Generator, *, shade: tuple[Field, Field]
+) -> Field:
     """Magnitude picture (rows, columns) of water and fat pictures of that shape.
 
     `shade` holds, per pixel, how far back (posterior) and how far to the side it lies, in units of 100 mm.
@@ -142,7 +144,9 @@ def acquire(water: Field, fat: Field, plan: Acquisition, rng: np.random.Generato
     back, side = shade
     gain = np.exp(plan.bias * back - plan.bias_lateral * np.abs(side) - plan.bias_curve * back**2).astype(np.float32)
     if plan.band_edge is not None:
-        gain = gain * (plan.band_left + (1 - plan.band_left) / (1 + np.exp((plan.band_edge - back) / 0.03))).astype(np.float32)
+        gain = gain * (plan.band_left + (1 - plan.band_left) / (1 + np.exp((plan.band_edge - back) / 0.03))).astype(
+            np.float32
+        )
     k_water = np.fft.fft2(water * gain)
     k_fat = np.fft.fft2(fat * gain)
     axis = 0 if plan.shift_along_rows else 1

@@ -123,7 +123,8 @@ def _give_way(anatomy: Anatomy, stations: NDArray[np.float64], rows: Field) -> F
     t, v, u = np.meshgrid(stations.astype(np.float32), axis_v, axis_u, indexing="ij")
     shape = t.shape
     obstacle = obstacle_of(solids(anatomy, u.ravel(), v.ravel(), t.ravel())).reshape(shape)
-    grad_v, grad_u = np.gradient(obstacle, 0.8, axis=(1, 2))
+    grad_v = np.gradient(obstacle, 0.8, axis=1)
+    grad_u = np.gradient(obstacle, 0.8, axis=2)
     at = [rows[:, j][:, None, None] for j in range(6)]
     cell = 0.8 * 0.8
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Field = NDArray[np.float32]
+Field = NDArray[np.floating[Any]]
 Scalar = float | NDArray[np.floating[Any]]
 _TINY = np.float32(1e-6)
 

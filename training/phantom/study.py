@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,12 @@ class Protocol:
 
 PROTOCOLS = {
     "block": Protocol(18, 448, (0.60, 0.70), (4.2, 4.8), "block", (60, 60), 320, (0.50, 0.60), (3.3, 3.8)),
-    "angled": Protocol(15, 448, (0.60, 0.70), (4.2, 4.8), "angled", (4, 6), 320, (0.50, 0.62), (3.8, 4.8), TRUTH_LEVELS[2:]),
-    "small": Protocol(9, 256, (1.05, 1.10), (6.0, 6.5), "angled", (5, 5), 224, (0.70, 0.72), (4.0, 4.4), TRUTH_LEVELS[3:]),
+    "angled": Protocol(
+        15, 448, (0.60, 0.70), (4.2, 4.8), "angled", (4, 6), 320, (0.50, 0.62), (3.8, 4.8), TRUTH_LEVELS[2:]
+    ),
+    "small": Protocol(
+        9, 256, (1.05, 1.10), (6.0, 6.5), "angled", (5, 5), 224, (0.70, 0.72), (4.0, 4.4), TRUTH_LEVELS[3:]
+    ),
 }
 
 
@@ -217,7 +222,14 @@ def _axial_planes(anatomy: Anatomy, plan: Protocol, rng: np.random.Generator) ->
     size = plan.axial_size
     jitter = np.array([rng.normal(0, 3), rng.normal(0, 4), 0])
     return [
-        Plane(_tidy(point + jitter - (size - 1) / 2 * pixel * (u + v)), u, v, round(pixel, 4), (size, size), round(step * gap, 2))
+        Plane(
+            _tidy(point + jitter - (size - 1) / 2 * pixel * (u + v)),
+            u,
+            v,
+            round(pixel, 4),
+            (size, size),
+            round(step * gap, 2),
+        )
         for point, u, v in targets
     ]
 
@@ -326,7 +338,7 @@ def _spacing(planes: list[Plane]) -> float:
     """Smallest distance between neighbouring slices of one direction (mm)."""
     steps = [
         abs(float((b.origin - a.origin) @ a.normal))
-        for a, b in zip(planes[:-1], planes[1:], strict=True)
+        for a, b in pairwise(planes)
         if float(a.normal @ b.normal) > 0.99999
     ]
     return min(steps)

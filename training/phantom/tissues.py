@@ -1,7 +1,7 @@
 """Signed distances (mm) of everything in and around the canal, as functions of (lateral, posterior, along the canal).
 
-Shapes: disc and body superellipses, facets as rounded boxes along a bowed joint, flavum as a chain of capsules, arch, herniations. Both image
-planes and the truth in millimetres are taken from these functions alone.
+Disc and body are superellipses, facets rounded boxes along a bowed joint, the flavum a chain of capsules. Both image planes
+and the truth in millimetres are taken from these functions alone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,11 @@ _OUTLINE_N = 2.35
 _POSTERIOR_K = 5.0
 _BULGE_HALF_HEIGHT = 9.0
 _JOINT_UP, _JOINT_DOWN = 11.0, 11.0
-_SACRAL_WING = {"S1": (46.0, 13.0), "S2": (40.0, 12.0), "S3": (28.0, 9.0)}  # lateral reach and half thickness (estimate)
+_SACRAL_WING = {
+    "S1": (46.0, 13.0),
+    "S2": (40.0, 12.0),
+    "S3": (28.0, 9.0),
+}  # lateral reach and half thickness (estimate)
 
 
 def disc_outline(disc: DiscDraw, u: Field, v: Field) -> Field:
@@ -42,7 +46,9 @@ def endplate_half_height(disc: DiscDraw, u: Field, v: Field) -> Field:
     """Half the height of the disc at (u, v), in mm along the canal: wedge and concave endplates included."""
     radius2 = (u / (disc.width / 2)) ** 2 + ((v + 0.53 * disc.depth) / (0.53 * disc.depth)) ** 2
     dome = disc.endplate_dome * np.clip(1 - radius2, 0, 1)
-    return np.asarray(disc.height_posterior / 2 - disc.endplate_slope * np.minimum(v, 4) * 0.85 + dome, dtype=np.float32)
+    return np.asarray(
+        disc.height_posterior / 2 - disc.endplate_slope * np.minimum(v, 4) * 0.85 + dome, dtype=np.float32
+    )
 
 
 def _bulge(disc: DiscDraw, u: Field, w: Field) -> Field:
@@ -61,7 +67,9 @@ def disc_field(disc: DiscDraw, u: Field, v: Field, t: Field, outline: Field) -> 
     return np.minimum(solid, rim.astype(np.float32))
 
 
-def body_field(vertebra: VertebraDraw, above: DiscDraw | None, below: DiscDraw | None, u: Field, v: Field, t: Field) -> Field:
+def body_field(
+    vertebra: VertebraDraw, above: DiscDraw | None, below: DiscDraw | None, u: Field, v: Field, t: Field
+) -> Field:
     """Vertebral body: waisted, posterior wall slightly hollow, endplates those of the discs next to it."""
     middle, half = (vertebra.top + vertebra.bottom) / 2, (vertebra.top - vertebra.bottom) / 2
     tau = np.clip((t - middle) / half, -1, 1)
@@ -216,7 +224,9 @@ def herniation_field(disc: DiscDraw, h: HerniationDraw, u: Field, v: Field, t: F
         # the stalk: herniated material between the hole in the annulus and the migrated part
         part = np.clip(w / np.float32(h.migration), 0, 1)
         sx, sy = x, y - np.float32(0.35 * h.extent) - part * np.float32(0.1 * h.extent)
-        stalk = np.sqrt((sx / 1.3) ** 2 + sy**2 + (w - part * np.float32(h.migration)) ** 2) - np.float32(0.3 * h.extent)
+        stalk = np.sqrt((sx / 1.3) ** 2 + sy**2 + (w - part * np.float32(h.migration)) ** 2) - np.float32(
+            0.3 * h.extent
+        )
         neck = smooth_min(neck, stalk.astype(np.float32), 1.5)
     return smooth_min(dome, neck, 2.0)
 
@@ -280,7 +290,7 @@ def _zone_solids(anatomy: Anatomy, i: int, u: Field, v: Field, t: Field) -> dict
                 hernia = f if hernia is None else np.minimum(hernia, f)
     out["hernia"] = hernia if hernia is not None else np.full(t.shape, _FAR, dtype=np.float32)
     uc = u - np.float32(disc.arch_u)
-    sap = iap = joint = flavum = None
+    sap, iap, joint, flavum = (np.full(t.shape, _FAR, dtype=np.float32) for _ in range(4))
     for side in SIDES:
         facet = disc.facet(side)
         us = uc * np.float32(side)
@@ -292,12 +302,8 @@ def _zone_solids(anatomy: Anatomy, i: int, u: Field, v: Field, t: Field) -> dict
             parts = (*facet_fields(disc, facet, uh, vh, th), flavum_field(disc, facet, uh, vh, th))
             for target, value in zip(fields, parts, strict=True):
                 target[half] = value
-        if sap is None:
-            sap, iap, joint, flavum = fields
-        else:
-            sap, iap = np.minimum(sap, fields[0]), np.minimum(iap, fields[1])
-            joint, flavum = np.minimum(joint, fields[2]), np.minimum(flavum, fields[3])
-    assert sap is not None and iap is not None and joint is not None and flavum is not None
+        sap, iap = np.minimum(sap, fields[0]), np.minimum(iap, fields[1])
+        joint, flavum = np.minimum(joint, fields[2]), np.minimum(flavum, fields[3])
     arch = arch_field(lower, u, v, t)
     near_upper = t > np.float32(upper.bottom - 16)
     if near_upper.all():

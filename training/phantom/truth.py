@@ -1,7 +1,7 @@
 """Exact millimetres of a simulated person, level by level and side by side, from the distance functions and never from pixels.
 
-Definitions: soft recess depth = least distance along the posterior direction from disc, body or herniated material to bone or flavum, over the
-window beside the sac and over planes 1 mm apart from the disc's mid-height to the pedicle's top; bony depth, sac and herniation as named.
+Soft recess depth: least distance along the posterior direction from disc, body or herniated material to bone or flavum, over
+the window beside the sac and over planes 1 mm apart from the disc's mid-height to the pedicle's top.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from training.phantom.anatomy import SIDES, Anatomy
 from training.phantom.scene import Scene, obstacle_of, sac_field, solve_scene
@@ -133,7 +134,7 @@ def _recess(scene: Scene, index: int, side: int) -> tuple[float, float, Field]:
     return best[0], bony, best[1]
 
 
-def _crossing(field: Field, depth: Field, index: Field, i: Field, j: Field) -> Field:
+def _crossing(field: Field, depth: Field, index: NDArray[np.intp], i: NDArray[np.intp], j: NDArray[np.intp]) -> Field:
     """Where the field changes sign between sample `index` and the next, linear in between."""
     k = np.clip(index, 0, len(depth) - 2)
     a, b = field[i, j, k], field[i, j, k + 1]
