@@ -90,7 +90,11 @@ def dorsiflexion(values: Mapping[str, Any]) -> float | None:
     """Foot lift for triage: the lower of the muscle grade and the heel walk; None when neither was examined."""
     cut = triage_rules().cut
     walk = {"unable": cut.heel_walk_unable, "difficult": cut.heel_walk_difficult, "able": 5.0}
-    known = [grade for grade in (mrc(values, "mrc.tibialis_anterior"), walk.get(values.get("fn.heel_walk", ""))) if grade is not None]
+    known = [
+        grade
+        for grade in (mrc(values, "mrc.tibialis_anterior"), walk.get(values.get("fn.heel_walk", "")))
+        if grade is not None
+    ]
     return min(known) if known else None
 
 

@@ -204,7 +204,9 @@ def priors(seen: Recorded, ratios: Mapping[RootKey, float], canal_narrow: bool) 
     local = {side: dict(numbers.local_prior) for side in SIDES}
     for factor in numbers.prior_factor:
         for side in SIDES:
-            if factor.cause in local[side] and _applies(factor.field, factor.equals, factor.onset_within_days, seen, side):
+            if factor.cause in local[side] and _applies(
+                factor.field, factor.equals, factor.onset_within_days, seen, side
+            ):
                 local[side][factor.cause] *= factor.factor
         if factor.cause in shared and _applies(factor.field, factor.equals, factor.onset_within_days, seen, None):
             shared[factor.cause] *= factor.factor
@@ -215,7 +217,10 @@ def priors(seen: Recorded, ratios: Mapping[RootKey, float], canal_narrow: bool) 
         local[side]["CPN"] = min(local[side]["CPN"], numbers.prior_limits.cpn_at_most)
     forms = {name: sum(1 for other, _ in SHARED_STATES if other == name) for name, _ in SHARED_STATES}
     g = np.array(
-        [max(1 - sum(shared.values()), floor) if name == "none" else shared[name] / forms[name] for name, _ in SHARED_STATES]
+        [
+            max(1 - sum(shared.values()), floor) if name == "none" else shared[name] / forms[name]
+            for name, _ in SHARED_STATES
+        ]
     )
     a = {
         side: np.array([max(1 - sum(local[side].values()), floor), *(local[side][name] for name in LOCAL)])
@@ -230,9 +235,7 @@ def priors(seen: Recorded, ratios: Mapping[RootKey, float], canal_narrow: bool) 
     return Priors(g / g.sum(), {side: a[side] / a[side].sum() for side in SIDES}, roots)
 
 
-def _applies(
-    field: str | None, equals: object, within_days: int | None, seen: Recorded, side: Side | None
-) -> bool:
+def _applies(field: str | None, equals: object, within_days: int | None, seen: Recorded, side: Side | None) -> bool:
     if field is None:
         return within_days is not None and seen.onset_days is not None and seen.onset_days <= within_days
     if side is not None and field in seen.side(side):
@@ -296,9 +299,7 @@ def responsibilities(
             )
             weight = belief.side[side] / total
             by_root, by_local, by_shared = weight.sum(axis=(0, 1)), weight.sum(axis=(0, 2)), weight.sum(axis=(1, 2))
-            share = {
-                root: float(by_root @ table.root[r][ROOT_STATES[:, r], d]) for r, root in enumerate(ROOTS)
-            }
+            share = {root: float(by_root @ table.root[r][ROOT_STATES[:, r], d]) for r, root in enumerate(ROOTS)}
             share |= {name: float(by_local[a] * table.local[a, d]) for a, name in enumerate(LOCAL_STATES) if a}
             for g, (name, _) in enumerate(SHARED_STATES):
                 if name != "none":
@@ -319,7 +320,9 @@ def general_responsibilities(belief: Posterior, sign: str) -> dict[str, float]:
     return out
 
 
-def information(belief: Posterior, like: Likelihood, side: Side, sign: str, carrying: tuple[str, ...], seen: Recorded) -> float:
+def information(
+    belief: Posterior, like: Likelihood, side: Side, sign: str, carrying: tuple[str, ...], seen: Recorded
+) -> float:
     """Mutual information in bits between an unexamined side sign and (local cause, shared cause, carrying roots compromised)."""
     d = like.strengths.names.index(sign)
     p = 1 - np.exp(_no_sign(is_elderly(seen), False, side)[..., d])

@@ -51,7 +51,9 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.yaml_implicit_resolvers = {}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 _Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
 _Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^(?:0|-?[1-9][0-9]*)$"), list("-0123456789"))
 _Loader.add_implicit_resolver(
@@ -70,7 +72,9 @@ def load_text(text: str, name: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark is not None else ""
-        raise ClinicalInputError(name, f"{where}{getattr(error, 'problem', None) or 'not YAML'}", "valid YAML") from error
+        raise ClinicalInputError(
+            name, f"{where}{getattr(error, 'problem', None) or 'not YAML'}", "valid YAML"
+        ) from error
     except (RecursionError, ValueError) as error:
         if isinstance(error, ClinicalInputError):
             raise

@@ -43,7 +43,9 @@ class Recorded:
     @property
     def onset_days(self) -> int | None:
         """Days from onset to examination; the shorter where entry and dates differ, None when blank or impossible."""
-        known = [days for days in (self.general.get("time.onset_days"), _days_from_dates(self.general)) if days is not None]
+        known = [
+            days for days in (self.general.get("time.onset_days"), _days_from_dates(self.general)) if days is not None
+        ]
         return min(known) if known and min(known) >= 0 else None
 
     def within(self, days: int) -> bool:
@@ -141,7 +143,9 @@ def observed_signs(seen: Recorded) -> tuple[Observed, ...]:
     return tuple(out + _bladder(seen))
 
 
-def _mark(seen: Recorded, side: Block, sign: str, fields: tuple[str, ...], state: State, graded: bool = False) -> Observed:
+def _mark(
+    seen: Recorded, side: Block, sign: str, fields: tuple[str, ...], state: State, graded: bool = False
+) -> Observed:
     attested = all((side, field) in seen.attested for field in fields)
     return Observed(side, sign, fields[0], state, graded, attested)
 

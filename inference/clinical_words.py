@@ -39,13 +39,16 @@ def quoted(text: str, language: str = "en") -> str:
 
 
 def say(key: str, language: str = "en", /, **filled: object) -> Sentence:
-    """The sentence `key` of the catalogue with its names filled in. ForbiddenWordsError when it may not leave."""
+    """The sentence `key` of the catalogue with its names filled in. ForbiddenWordsError when it may not leave.
+
+    A variant of a sentence is named after it with a dot ("W-05.signs") and leaves under the same id.
+    """
     text = words(language).sentence[key].format(**filled)
     text = text[:1].upper() + text[1:]
     broken = forbidden(text, language)
     if broken:
         raise ForbiddenWordsError(f"{key}: {', '.join(broken)}: {text}")
-    return Sentence(id=key, text=text)
+    return Sentence(id=key.partition(".")[0], text=text)
 
 
 def word(key: str, language: str = "en") -> str:
@@ -96,7 +99,11 @@ def name_finding(finding: ImagingFinding, language: str = "en", severity: str | 
     """A finding as a reader would name it: level, side, zone, what it is, how severe."""
     what = finding.type if finding.condition == "herniation" and finding.type else finding.condition
     zone = finding.zone if finding.condition == "herniation" else None
-    side = None if finding.condition == "canal_stenosis" or (finding.side == "midline" and zone == "central") else finding.side
+    side = (
+        None
+        if finding.condition == "canal_stenosis" or (finding.side == "midline" and zone == "central")
+        else finding.side
+    )
     grade = severity or finding.severity
     parts = [finding.level, *(word(part, language) for part in (side, zone, what) if part is not None)]
     text = " ".join(parts)
@@ -104,6 +111,8 @@ def name_finding(finding: ImagingFinding, language: str = "en", severity: str | 
 
 
 def name_root(key: str, language: str = "en") -> str:
-    """A root given as side:root."""
+    """A root given as side:root, or the cauda equina given as general:CES."""
     side, _, root = key.partition(":")
+    if side == "general":
+        return word("cauda_equina", language)
     return f"{word(side, language)} {root} {word('root', language)}"

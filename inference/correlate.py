@@ -121,9 +121,7 @@ def share_of(case: Case, deficit: Deficit, roots: tuple[RootKey, ...], with_caud
     shares, cut = case.shares[deficit], model().verdict.root_counts_from_weight
     if deficit.side == "general":
         return shares["CES"] if with_cauda else 0.0
-    return sum(
-        shares[root] for side, root in roots if side == deficit.side and _root_weight(deficit.sign, root) >= cut
-    )
+    return sum(shares[root] for side, root in roots if side == deficit.side and _root_weight(deficit.sign, root) >= cut)
 
 
 def weighted_share(case: Case, roots: tuple[RootKey, ...], with_cauda: bool) -> float:
@@ -334,9 +332,7 @@ def concordance(case: Case, judged: tuple[Judged, ...]) -> Concordance:
     total = weighted_share(case, roots, with_cauda)
     held_back = weighted_share(case, tuple(sorted(withheld)), with_cauda=False)
     cut = model().verdict
-    unexplained = tuple(
-        item for item in case.deficits if case.has_deficit and carried[item] < cut.unexplained_below
-    )
+    unexplained = tuple(item for item in case.deficits if case.has_deficit and carried[item] < cut.unexplained_below)
     verdict, study_rules = _study(case, judged, total, held_back, unexplained)
     implicated = _implicated(case)
     doubled = tuple(double_lesion(side) for side in SIDES if _double(case, side, cut))
@@ -458,7 +454,9 @@ def band(p: float) -> str:
 
 
 def _root_out(case: Case, side: Side, root: str) -> RootBelief:
-    clinical, joint = (float(belief.root_state(side, root)[2]) for belief in (case.clinical, case.joint))
+    states = [belief.root_state(side, root) for belief in (case.clinical, case.joint)]
+    clinical, joint = (float(state[2]) for state in states)
+    any_clinical, any_joint = (float(state[1:].sum()) for state in states)
     return RootBelief(
         root=root,
         side=side,
@@ -466,17 +464,12 @@ def _root_out(case: Case, side: Side, root: str) -> RootBelief:
         p_with_imaging=round(joint, 4),
         band_exam_only=band(clinical),
         band_with_imaging=band(joint),
+        band_any_exam_only=band(any_clinical),
+        band_any_with_imaging=band(any_joint),
     )
 
 
 def _verdict_out(case: Case, item: Judged) -> FindingVerdict:
-    carrying = [
-        (key, weighted_share(case, (key,), with_cauda=False)) for key in item.reached.endangered()
-    ]
-    named = [f"{side}:{root}" for (side, root), share in carrying if share >= model().verdict.missing_carries_from]
-    best = max(carrying, key=lambda pair: pair[1], default=None)
-    if not named and best is not None and best[1] > 0:
-        named = [f"{best[0][0]}:{best[0][1]}"]
     return FindingVerdict.model_validate(
         {
             "finding_id": item.finding.id,
@@ -485,10 +478,25 @@ def _verdict_out(case: Case, item: Judged) -> FindingVerdict:
             "reasons": verdict_reasons(item.rules, item.finding.withheld),
             "grade": item.grade,
             "roots": tuple(f"{side}:{root}" for side, root in item.reached.endangered()),
-            "carrying_roots": tuple(named),
+            "carrying_roots": _carrying(case, item),
             "share": round(item.share, 4),
         }
     )
+
+
+_NAMED_BESIDE_BEST = 0.25
+"""A root is named beside the one that carries most when it carries at least a quarter as much."""
+
+
+def _carrying(case: Case, item: Judged) -> tuple[str, ...]:
+    """Roots of a finding that carry the recorded deficits, and the cauda equina (general:CES) where it does."""
+    shares = {
+        f"{side}:{root}": weighted_share(case, ((side, root),), False) for side, root in item.reached.endangered()
+    }
+    if item.with_cauda:
+        shares["general:CES"] = weighted_share(case, (), True)
+    best = max(shares.values(), default=0.0)
+    return tuple(key for key, share in shares.items() if share > 0 and share >= _NAMED_BESIDE_BEST * best)
 
 
 def _alternatives(case: Case, found: tuple[Fired, ...]) -> tuple[Alternative, ...]:

@@ -196,6 +196,8 @@ class RootBelief(Leaving):
     p_with_imaging: float
     band_exam_only: str | None = None
     band_with_imaging: str | None = None
+    band_any_exam_only: str | None = None
+    band_any_with_imaging: str | None = None
 
 
 class Alternative(Leaving):

@@ -149,7 +149,7 @@ class Imaging(_Written):
             try:
                 report = Report.model_validate(data)
             except ValidationError as error:
-                raise _clinical(error, "report") from error
+                raise clinical_error(error, "report") from error
             return imaging_from_report(
                 report.findings,
                 report.withheld,
@@ -164,7 +164,7 @@ class Imaging(_Written):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise _clinical(error, "imaging") from error
+            raise clinical_error(error, "imaging") from error
 
     @classmethod
     def load(cls, path: str | Path) -> Imaging:
@@ -193,7 +193,8 @@ class Imaging(_Written):
         )
 
 
-def _clinical(error: ValidationError, root: str) -> ClinicalInputError:
+def clinical_error(error: ValidationError, root: str) -> ClinicalInputError:
+    """A refusal of pydantic in the words of the other refusals: path, what was given, what is allowed."""
     first = error.errors()[0]
     path = ".".join([root, *(str(part) for part in first["loc"])])
     allowed = str(first["msg"]).removeprefix("Value error, ")
@@ -248,9 +249,7 @@ def imaging_from_report(
         if read == set(SIDES):
             sites.setdefault(level, []).append(site)
     assessed = tuple(AssessedLevel.model_validate({"level": level, "sites": read}) for level, read in sites.items())
-    return Imaging(
-        numbering=numbering, assessed=assessed, scoliosis_convex=scoliosis_convex, findings=tuple(kept)
-    )
+    return Imaging(numbering=numbering, assessed=assessed, scoliosis_convex=scoliosis_convex, findings=tuple(kept))
 
 
 def _from_report(item: Finding) -> ImagingFinding:
@@ -446,9 +445,7 @@ def not_read(imaging: Imaging, levels: Iterable[str]) -> dict[str, tuple[str, ..
     withheld = {(item.level, SITE_OF[item.condition]) for item in imaging.findings if item.withheld is not None}
     out: dict[str, tuple[str, ...]] = {}
     for level in levels:
-        sites = tuple(
-            site for site in SITES if not imaging.was_read(level, site) and (level, site) not in withheld
-        )
+        sites = tuple(site for site in SITES if not imaging.was_read(level, site) and (level, site) not in withheld)
         if sites:
             out[level] = sites
     return out

@@ -57,9 +57,7 @@ class Facts:
         """Functions of a side that are weak (below full, or at most `up_to`)."""
         full = triage_rules().cut.foot_drop_below
         return tuple(
-            field
-            for field, grade in self.strength[side].items()
-            if (grade < full if up_to is None else grade <= up_to)
+            field for field, grade in self.strength[side].items() if (grade < full if up_to is None else grade <= up_to)
         )
 
     @property
@@ -258,7 +256,10 @@ def _tr12(f: Facts) -> Fires:
         fast = f.new("week") or f.course in {"sudden", "worsening_hours", "worsening_days"}
         return "T1" if fast else "T2", cord | f.timing()
     lively = {
-        f"{side}:{field}": f.seen.side(side)[field] for side in SIDES for field in REFLEXES if brisk(f.seen.side(side), field)
+        f"{side}:{field}": f.seen.side(side)[field]
+        for side in SIDES
+        for field in REFLEXES
+        if brisk(f.seen.side(side), field)
     }
     return ("T2", lively | f.weak_inputs()) if f.motor and lively else None
 
@@ -484,9 +485,7 @@ def _out(name: str, tier: Tier, inputs: dict[str, Any]) -> TriageRule:
     if tier not in rule.tiers:
         raise ValueError(f"{name} may not give {tier}")
     shown = {key: list(value) if isinstance(value, tuple) else value for key, value in inputs.items()}
-    return TriageRule(
-        id=name, text=rule.text, inputs=shown, source=rule.source, tier=tier, confidence=rule.confidence
-    )
+    return TriageRule(id=name, text=rule.text, inputs=shown, source=rule.source, tier=tier, confidence=rule.confidence)
 
 
 def disputed(fired: Iterable[TriageRule]) -> tuple[TriageRule, ...]:

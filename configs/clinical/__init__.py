@@ -409,6 +409,29 @@ class TriageRules(_Strict):
         raise KeyError(rule_id)
 
 
+class Difference(_Strict):
+    id: str
+    weight: float
+    text: str
+
+
+class SecondReadRules(_Strict):
+    """Weights of differences between two readers."""
+
+    source: str
+    urgent_tiers: tuple[str, ...]
+    urgent_factor: Positive
+    flag_from: float
+    difference: tuple[Difference, ...]
+
+    def find(self, rule_id: str) -> Difference:
+        """The difference `rule_id`. KeyError when there is none."""
+        for item in self.difference:
+            if item.id == rule_id:
+                return item
+        raise KeyError(rule_id)
+
+
 class Agreement(_Strict):
     condition: str
     item: str
@@ -476,6 +499,12 @@ def patterns() -> Patterns:
 def triage_rules() -> TriageRules:
     """Triage rules."""
     return load_toml(config_path("clinical", "triage.toml"), TriageRules)
+
+
+@cache
+def second_read_rules() -> SecondReadRules:
+    """Weights of differences between two readers."""
+    return load_toml(config_path("clinical", "second_read.toml"), SecondReadRules)
 
 
 @cache

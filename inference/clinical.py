@@ -1,0 +1,145 @@
+"""The clinical half in one call: examination, images and first read in; concordance, triage, second read and sentences out.
+
+`recess analyze` and `recess correlate` call the same function. No torch, no models, no numbers of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inference.clinical_checks import contradictions, derived_values, severity_of_drop
+from inference.clinical_input import ClinicalInputError, load_file
+from inference.clinical_signs import MOTOR, Recorded, blanks, mrc
+from inference.clinical_words import DISCLAIMER, label, word
+from inference.correlate import build_case, concordance, judge_all
+from inference.exam import SIDES, Exam
+from inference.narrate import Told, narrate, narrate_without_exam
+from inference.report import (
+    Concordance,
+    ExamRead,
+    Finding,
+    Report,
+    SecondRead,
+    Section,
+    Tier,
+    Triage,
+    Withheld,
+)
+from inference.roots import Imaging
+from inference.second_read import FirstRead, compare
+from inference.triage import triage
+
+__all__ = ["DISCLAIMER", "Assessment", "ClinicalInputError", "assess", "correlate_files"]
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """All that the clinical half says about one case; parts that need an examination are None without one."""
+
+    exam: ExamRead | None
+    concordance: Concordance | None
+    triage: Triage | None
+    second_read: SecondRead | None
+    narrative: tuple[Section, ...]
+    disclaimer: str = DISCLAIMER
+
+    def to_plain(self) -> dict[str, Any]:
+        """JSON-ready; keys as in report.json, absent parts left out."""
+        out: dict[str, Any] = {}
+        for name in ("exam", "concordance", "triage", "second_read"):
+            part = getattr(self, name)
+            if part is not None:
+                out[name] = part.model_dump(mode="json", by_alias=True, exclude_none=True)
+        out["narrative"] = [section.model_dump(mode="json") for section in self.narrative]
+        return out | {"disclaimer": self.disclaimer}
+
+
+def assess(
+    exam: Exam | None,
+    imaging: Imaging,
+    first_read: FirstRead | None = None,
+    findings: Sequence[Finding] = (),
+    withheld: Sequence[Withheld] = (),
+    earlier_tier: Tier | None = None,
+    language: str = "en",
+) -> Assessment:
+    """Judge one case. `findings` and `withheld` are the report's, where there is one; else a first read is compared with `imaging`.
+
+    Without an examination there is no concordance and no triage; blank is never filled. `earlier_tier` is the tier of the version
+    that was locked before findings were shown: a later edit can only raise it.
+    """
+    if exam is None:
+        second = compare(first_read, imaging, findings, withheld, None, None) if first_read else None
+        return Assessment(None, None, None, second, narrate_without_exam(findings, withheld, imaging, language))
+    case = build_case(exam, imaging)
+    judged = concordance(case, judge_all(case))
+    urgency = triage(exam, imaging, judged.per_finding, earlier=earlier_tier)
+    second = compare(first_read, imaging, findings, withheld, judged, urgency) if first_read else None
+    clashes = contradictions(case.seen)
+    told = Told(case.seen, imaging, judged, urgency, clashes)
+    read = ExamRead(
+        summary=_summary(case.seen, language),
+        derived=derived_values(case.seen),
+        not_examined=blanks(case.seen),
+        contradictions=clashes,
+    )
+    return Assessment(read, judged, urgency, second, narrate(told, language))
+
+
+def _summary(seen: Recorded, language: str) -> str:
+    """One line: weak muscles and foot drop per side, as recorded."""
+    parts: list[str] = []
+    for side in SIDES:
+        values = seen.side(side)
+        weak = [
+            f"{label(muscle, language)} {values[muscle]}"
+            for muscle in MOTOR
+            if (grade := mrc(values, muscle)) is not None and grade < 5
+        ]
+        drop = severity_of_drop(values)
+        notes = ([f"foot drop {drop}"] if drop else []) + weak
+        if notes:
+            parts.append(f"{word(side, language)}: {', '.join(notes)}")
+    return "; ".join(parts) or _no_weakness(seen)
+
+
+def _no_weakness(seen: Recorded) -> str:
+    """What the line says when no weakness is recorded: that, or that strength was not examined."""
+    graded = any(mrc(seen.side(side), muscle) is not None for side in SIDES for muscle in MOTOR)
+    return "no weakness recorded" if graded else "strength not examined"
+
+
+@contextmanager
+def _in_file(path: str | Path) -> Iterator[None]:
+    """Put the file's name in front of a refusal, so that the reader knows which of the files to mend."""
+    name = Path(path).name
+    try:
+        yield
+    except ClinicalInputError as error:
+        where = error.path if error.path in {name, "file"} else f"{name}: {error.path}"
+        raise ClinicalInputError(where, error.given, error.allowed) from error
+
+
+def correlate_files(
+    exam_path: str | Path, findings_path: str | Path, first_read_path: str | Path | None = None
+) -> dict[str, Any]:
+    """`recess correlate`: read the files, judge the case, give JSON-ready data. ClinicalInputError names file and field."""
+    with _in_file(exam_path):
+        exam = Exam.load(exam_path)
+    with _in_file(findings_path):
+        content = load_file(Path(findings_path))
+        imaging = Imaging.parse(content)
+    first = None
+    if first_read_path is not None:
+        with _in_file(first_read_path):
+            first = FirstRead.load(first_read_path)
+    findings: Sequence[Finding] = ()
+    withheld: Sequence[Withheld] = ()
+    if isinstance(content, dict) and "schema" in content:
+        report = Report.model_validate(content)
+        findings, withheld = report.findings, report.withheld
+    return assess(exam, imaging, first, findings, withheld).to_plain()
