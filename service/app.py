@@ -15,7 +15,7 @@ from fastapi import FastAPI, Request, Response
 from inference.provenance import software
 from service.jobs import Worker
 from service.problems import add_problem_handlers, problem_response
-from service.routes import analyses, correlation, health, studies
+from service.routes import analyses, correlation, health, schemas, studies
 from service.settings import Settings
 from service.store import Store
 
@@ -63,7 +63,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     )
     app.state.settings = settings
     add_problem_handlers(app)
-    for routes in (studies, analyses, correlation, health):
+    for routes in (studies, analyses, correlation, schemas, health):
         app.include_router(routes.router)
 
     @app.middleware("http")

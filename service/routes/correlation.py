@@ -11,13 +11,14 @@ from fastapi import APIRouter
 from fastapi.concurrency import run_in_threadpool
 
 from service.access import JsonBody
+from service.examples import correlate_request
 from service.problems import Problem
 
 router = APIRouter(prefix="/v1", tags=["correlation"])
 _MEMBERS = {"exam", "findings", "first_read"}
 
 
-@router.post("/correlate")
+@router.post("/correlate", openapi_extra=correlate_request())
 async def post_correlate(body: JsonBody) -> dict[str, Any]:
     """`{"exam": ..., "findings": ..., "first_read"?: ...}` -> concordance, triage and narrative."""
     if not isinstance(body, dict) or not {"exam", "findings"} <= set(body) <= _MEMBERS:

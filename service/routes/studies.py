@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 
 from service.access import JsonBody, TheSettings, TheStore, TheWorker, found
+from service.examples import FIRST_READ, exam_request, json_request
 from service.jobs import analysis_id, parse_exam, parse_first_read
 from service.uploads import take_in
 
@@ -58,7 +59,7 @@ def get_study(study_id: str, store: TheStore) -> dict[str, Any]:
     return found(store.study(study_id), "study")
 
 
-@router.put("/{study_id}/exam")
+@router.put("/{study_id}/exam", openapi_extra=exam_request())
 def put_exam(study_id: str, body: JsonBody, store: TheStore) -> dict[str, Any]:
     """A new version of the examination; 422 names the field."""
     found(store.study(study_id), "study")
@@ -66,7 +67,7 @@ def put_exam(study_id: str, body: JsonBody, store: TheStore) -> dict[str, Any]:
     return {"study_id": study_id, "version": store.put_entry(study_id, "exam", body)}
 
 
-@router.put("/{study_id}/first-read")
+@router.put("/{study_id}/first-read", openapi_extra=json_request(FIRST_READ))
 def put_first_read(study_id: str, body: JsonBody, store: TheStore) -> dict[str, Any]:
     """A new version of the first read; 422 names the field."""
     found(store.study(study_id), "study")
