@@ -235,19 +235,22 @@ def recess_depth(features: Mapping[str, float], constants: Mapping[str, float]) 
 def measure_recess(
     axial: AxialReading, side: Literal["left", "right"], constants: Mapping[str, float]
 ) -> Size | Missing:
-    """Soft recess depth of one side, or why it is withheld."""
+    """Soft recess depth of one side, or why it is withheld: from the recess network where it took part, else from its label."""
     settings = reading().recess
     gap = coverage(axial)
     if gap is not None:
         return gap
-    features = level_features(axial, side)
-    value, sd = recess_depth(features, constants)
+    if side in axial.depths:
+        depth = axial.depths[side]
+        value, sd = depth.value, depth.sd
+        if abs(depth.readings[0] - depth.readings[1]) > settings.largest_disagreement_mm:
+            return Missing("MM_IMPLAUSIBLE", "measures disagree")
+    else:
+        value, sd = recess_depth(level_features(axial, side), constants)
     if not settings.plausible_mm[0] <= value <= settings.plausible_mm[1]:
         return Missing("MM_IMPLAUSIBLE", "out-of-distribution input")
     if sd > settings.largest_uncertainty_mm:
         return Missing("LOW_QUALITY", "measures disagree")
-    if abs(value - features["least_lowest"]) > settings.largest_disagreement_mm:
-        return Missing("MM_IMPLAUSIBLE", "measures disagree")
     inside = slices_between(axial, *reading().slices.recess_mm)
     narrowest = min(inside, key=lambda item: recess_features(axial, item, side)["lowest"])
     column, row = _recess_site(axial, narrowest, side)

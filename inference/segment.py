@@ -6,8 +6,8 @@ geometry alone. Ranges and sizes: configs/reading.toml; label numbers: configs/a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from scipy import ndimage
 from configs import anatomy, config_path, load_toml
 from dicom_io.geometry import FloatArray, Grid, SourceInstance, Volume
 from dicom_io.study import Stack
+from inference.recess_depth import Depth, read_depths
 from models.intensity import normalise
 
 if TYPE_CHECKING:
@@ -95,12 +96,16 @@ def reading() -> Reading:
 
 @dataclass(frozen=True)
 class LabelMap:
-    """Class numbers (slice, row, column) uint8 on a grid; 0 is nothing, other numbers as in configs/anatomy.toml."""
+    """Class numbers (slice, row, column) uint8 on a grid; 0 is nothing, other numbers as in configs/anatomy.toml.
+
+    `levels` names the disc level that each slice was read for (axial maps; None where it was read for none).
+    """
 
     array: NDArray[np.uint8]
     grid: Grid
     plane: str
     source: Volume
+    levels: tuple[str | None, ...] = ()
 
     def __post_init__(self) -> None:
         if self.array.shape != self.grid.shape:
@@ -165,7 +170,7 @@ class AxialReading:
     """Every axial slice that was read for one disc, towards the feet first, and its labels on the source grid.
 
     `slices` is empty when no slice of the stack comes near the disc. `step_mm` is the largest distance between
-    neighbouring slices that were read.
+    neighbouring slices that were read. `depths` holds "left" and "right" where the recess network took part.
     """
 
     disc: Disc
@@ -174,6 +179,7 @@ class AxialReading:
     slices: tuple[AxialSlice, ...]
     step_mm: float
     label_map: LabelMap | None
+    depths: Mapping[str, Depth] = field(default_factory=dict)
 
     def channel(self, name: str) -> int:
         """Index of a class in the probabilities."""
@@ -243,11 +249,15 @@ def read_windows(images: NDArray[np.float32], segmenter: Segmenter) -> NDArray[n
     return mirrored_average(straight, mirrored, segmenter.card.classes)
 
 
-def segment_axial(stacks: Sequence[Stack], discs: Sequence[Disc], segmenter: Segmenter) -> tuple[AxialReading, ...]:
+def segment_axial(
+    stacks: Sequence[Stack], discs: Sequence[Disc], segmenter: Segmenter, recess: Segmenter | None = None
+) -> tuple[AxialReading, ...]:
     """Read every disc on the stack that covers it best; one result per disc that some stack comes near, in their order.
 
-    `stacks` are axial stacks in order of preference (a later one is taken only where it covers the disc better).
+    `stacks` are axial stacks in order of preference (a later one is taken only where it covers the disc better). `recess` reads the
+    depth of the recesses; by default the shipped network, on the device of `segmenter`.
     """
+    recess = recess or _recess_network(segmenter.device)
     readings = []
     for disc in discs:
         choice = _best_stack(stacks, disc, segmenter.spacing_mm)
@@ -268,8 +278,17 @@ def segment_axial(stacks: Sequence[Stack], discs: Sequence[Disc], segmenter: Seg
         offsets = np.array([item.offset_mm for item in slices])
         step = float(np.max(np.diff(offsets))) if len(offsets) > 1 else float("inf")
         labels = label_map(volume, slices)
-        readings.append(AxialReading(disc, stack, segmenter.card.classes, slices, step, labels))
+        depths = read_depths(slices, recess)
+        readings.append(AxialReading(disc, stack, segmenter.card.classes, slices, step, labels, depths))
     return tuple(readings)
+
+
+@cache
+def _recess_network(device: str) -> Segmenter:
+    """The shipped recess network, loaded once per device."""
+    from models.runtime import Segmenter
+
+    return Segmenter.load("axial_recess", device)
 
 
 def _best_stack(
