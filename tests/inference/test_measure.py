@@ -122,7 +122,7 @@ def test_slices_far_apart_are_a_gap_and_give_no_depth() -> None:
 
 def test_very_oblique_slices_give_no_millimetre() -> None:
     reading = painted_reading()
-    oblique = replace(reading, slices=tuple(replace(item, tilt_deg=50.0) for item in reading.slices))
+    oblique = replace(reading, slices=tuple(replace(item, tilt_deg=60.0) for item in reading.slices))
     sizes = measure_level(oblique, {})
     assert all(isinstance(value, Missing) for value in (*sizes.recess.values(), sizes.canal, sizes.herniation))
 

@@ -117,7 +117,7 @@ def _person(split: str, seed: int) -> Iterator[dict[str, Any]]:
     for number, level in enumerate(_LEVELS[split]):
         if rng.random() > _LEVEL_SHARE[level]:
             continue
-        tilt = "random" if rng.random() < 0.75 else "scanner"
+        tilt = "random" if rng.random() < 0.5 else "scanner"
         protocol = int(rng.integers(1 << 30))
         weighting = "t1" if split == "train" and rng.random() < _T1_SHARE else "t2"
         thickness = float(rng.uniform(3.0, 4.5))
