@@ -29,11 +29,11 @@ from inference.report import (
     Triage,
     Withheld,
 )
-from inference.roots import Imaging
+from inference.roots import Imaging, imaging_from_report
 from inference.second_read import FirstRead, compare
 from inference.triage import triage
 
-__all__ = ["DISCLAIMER", "Assessment", "ClinicalInputError", "assess", "correlate_files"]
+__all__ = ["DISCLAIMER", "Assessment", "ClinicalInputError", "assess", "correlate_files", "imaging_from_report"]
 
 
 @dataclass(frozen=True)

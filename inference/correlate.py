@@ -164,14 +164,19 @@ def _belief(case: Case, roots: tuple[RootKey, ...], with_cauda: bool) -> _Belief
         return max((float(belief.root_state(side, root)[start:].sum()) for side, root in roots), default=0.0)
 
     start = 2 if case.has_deficit else 1
-    values = [most(case.joint, start), most(case.clinical, start), most(case.joint, 1), most(case.clinical, 1)]
     base = max((float(case.base.root[side][ROOTS.index(root), 1:].sum()) for side, root in roots), default=0.0)
+    joint = clinical = 0.0
     if with_cauda:
         joint, clinical = case.joint.cause("CES"), case.clinical.cause("CES")
-        values = [max(values[0], joint), max(values[1], clinical), max(values[2], joint), max(values[3], clinical)]
         forms = [g for g, (name, _) in enumerate(engine.SHARED_STATES) if name == "CES"]
         base = max(base, float(case.base.shared[forms].sum()))
-    return _Belief(*values, base)
+    return _Belief(
+        joint=max(most(case.joint, start), joint),
+        clinical=max(most(case.clinical, start), clinical),
+        joint_any=max(most(case.joint, 1), joint),
+        clinical_any=max(most(case.clinical, 1), clinical),
+        base_any=base,
+    )
 
 
 def judge(case: Case, finding: ImagingFinding) -> Judged:

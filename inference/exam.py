@@ -45,7 +45,8 @@ class Exam(BaseModel):
         """Check plain data (blocks left, right, general, or the same under `exam`). Dates later than `today` are refused."""
         if isinstance(data, Exam):
             return data
-        return cls.model_construct(**_read_blocks(data, today or dt.date.today()))
+        blocks = _read_blocks(data, today or dt.date.today())
+        return cls.model_construct(left=blocks["left"], right=blocks["right"], general=blocks["general"])
 
     def side(self, side: Side) -> dict[str, Any]:
         """Recorded values of one side."""

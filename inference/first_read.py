@@ -16,9 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from inference.clinical_input import ClinicalInputError, load_text, read_text
 from inference.report import HerniationType, Level, Severity, Side, Zone
-from inference.roots import SITE_OF, Condition, clinical_error
+from inference.roots import Condition, clinical_error
 
 _CONDITIONS: dict[str, Condition] = {
+    "herniation": "herniation",
+    "recess_stenosis": "recess_stenosis",
+    "foraminal_stenosis": "foraminal_stenosis",
+    "canal_stenosis": "canal_stenosis",
     "spinal_canal_stenosis": "canal_stenosis",
     "neural_foraminal_narrowing": "foraminal_stenosis",
     "subarticular_stenosis": "recess_stenosis",
@@ -129,10 +133,10 @@ def _condition(text: str, path: str) -> tuple[Condition, str | None]:
     name = re.sub(r"[\s-]+", "_", text.strip().lower())
     side = next((word for word in ("left", "right") if name.startswith(f"{word}_")), None)
     name = name.removeprefix(f"{side}_") if side else name
-    found = _CONDITIONS.get(name) or next((item for item in SITE_OF if item == name), None)
+    found = _CONDITIONS.get(name)
     if found is None:
-        raise ClinicalInputError(path, text, ", ".join([*SITE_OF, *_CONDITIONS]))
-    return found, side  # type: ignore[return-value]
+        raise ClinicalInputError(path, text, ", ".join(_CONDITIONS))
+    return found, side
 
 
 def _severity(value: object, path: str) -> dict[str, Any] | None:

@@ -350,9 +350,9 @@ def _tr22(f: Facts) -> Fires:
     found: list[tuple[Tier, dict[str, Any]]] = []
     severe = [i for i in given if i.central and f.imaging and severity_of(i, f.imaging)[0] == "severe"]
     if severe:
-        tier = _severe_canal(f)
-        if tier is not None:
-            found.append((tier, _named(severe, "severe canal or central finding")))
+        raised = _severe_canal(f)
+        if raised is not None:
+            found.append((raised, _named(severe, "severe canal or central finding")))
     matching = [
         item
         for item in given
