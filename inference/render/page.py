@@ -48,6 +48,8 @@ ROLE_WORDS = {
 }
 NO_FLAG = "No flag raised in the levels that were read."
 NO_EXAM = "No examination was entered."
+_FIELDS_IN_ANSWER = 6  # the rest stands with the rules below
+_IMAGING = "imaging:"  # inputs of a rule that come from the images, not from the examination
 _LEVEL_ORDER = ("T12-L1", "L1-L2", "L2-L3", "L3-L4", "L4-L5", "L5-S1")
 _SIDE_ORDER = ("left", "right", "both", "midline", None)
 
@@ -156,7 +158,9 @@ def wait_answer(triage: Triage | None) -> Answer:
     question = "What must not wait"
     if triage is None:
         return Answer(question, "not triaged", NO_EXAM, "unknown")
-    fields = ", ".join(dict.fromkeys(field_text(field) for rule in triage.rules for field in rule.inputs))
+    deciding = [rule for rule in triage.rules if rule.tier in {None, triage.tier}]
+    named = dict.fromkeys(field_text(f) for rule in deciding for f in rule.inputs if not f.startswith(_IMAGING))
+    fields = ", ".join([*named][:_FIELDS_IN_ANSWER]) + (" and more" if len(named) > _FIELDS_IN_ANSWER else "")
     tone = {"T1": "alarm", "T2": "strong", "T3": "mild", "T4": "quiet"}[triage.tier]
     return Answer(question, triage.tier, _sentence(TIER_WORDS[triage.tier], fields), tone)
 
@@ -252,6 +256,8 @@ def field_text(field: str) -> str:
 
 def value_of_field(field: str, value: Any) -> str:
     """A field with what was recorded in it; a blank one is "not examined"."""
+    if field.startswith(_IMAGING):
+        return str(value)
     return f"{field_text(field)}: not examined" if value is None else entry(field.removeprefix("general:"), value)
 
 
@@ -262,16 +268,18 @@ def _parts(report: Report) -> tuple[Part, ...]:
     for section in report.narrative:
         mine = tuple(tables.pop(subject) for subject in _subjects(section) if subject in tables)
         # the disclaimer ends every page; it is not said twice
-        sentences = tuple((s.id, s.text) for s in section.sentences if s.text != report.disclaimer)
+        sentences = tuple(
+            (s.id if s.id.startswith("W-") else "", s.text) for s in section.sentences if s.text != report.disclaimer
+        )
         parts.append(Part(section.section, sentences, mine))
     return (*parts, *(Part(table.title, (), (table,)) for table in tables.values()))
 
 
 _SUBJECTS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("must not wait", ("triage", "sources")),
-    ("explain the deficit", ("verdicts", "roots")),
-    ("unexplained", ("unexplained", "alternatives")),
-    ("not examined", ("not_examined", "missing")),
+    ("must not wait", ("triage",)),
+    ("explain the deficit", ("verdicts",)),
+    ("unexplained", ("unexplained", "alternatives", "missing", "next_tests")),
+    ("not examined", ("not_examined",)),
     ("may be wrong", ("contradictions",)),
     ("why", ()),
 )
@@ -282,7 +290,17 @@ def _subjects(section: Section) -> tuple[str, ...]:
     return next((subjects for words, subjects in _SUBJECTS if words in name), ())
 
 
+_TOLD = {"not_examined": "W-09", "missing": "W-12", "unexplained": "W-07", "contradictions": "W-14"}
+"""Tables that say no more than a sentence of the narrative; each is left out where its sentence stands."""
+
+
 def _tables(report: Report) -> dict[str, Table]:
+    told = {sentence.id for section in report.narrative for sentence in section.sentences}
+    tables = _all_tables(report)
+    return {name: table for name, table in tables.items() if table.rows and _TOLD.get(name) not in told}
+
+
+def _all_tables(report: Report) -> dict[str, Table]:
     tables: dict[str, Table] = {}
     if report.triage:
         rules = (
@@ -314,7 +332,7 @@ def _tables(report: Report) -> dict[str, Table]:
             )
     if report.second_read:
         tables["second_read"] = _second_read_table(report)
-    return {name: table for name, table in tables.items() if table.rows}
+    return tables
 
 
 def _concordance_tables(report: Report) -> dict[str, Table]:
@@ -325,19 +343,12 @@ def _concordance_tables(report: Report) -> dict[str, Table]:
     verdicts = []
     for verdict in concordance.per_finding:
         finding = by_id.get(verdict.finding_id)
-        name = f"{place_text(finding.level, finding.side)} {what_text(finding)}" if finding else verdict.finding_id
+        if finding is None or not finding.flagged:
+            continue
+        name = f"{place_text(finding.level, finding.side)} {what_text(finding)}"
         verdicts.append((name, VERDICT_WORDS[verdict.verdict], "; ".join(verdict.reasons), ", ".join(verdict.rules)))
     return {
         "verdicts": Table("Finding by finding", ("Finding", "Verdict", "Reasons", "Rules"), tuple(verdicts)),
-        "roots": Table(
-            "Roots under suspicion",
-            ("Root", "From the examination", "With the images"),
-            tuple(
-                (f"{r.side} {r.root}", r.band_exam_only or "", r.band_with_imaging or "")
-                for r in concordance.roots
-                if f"{r.side}:{r.root}" in concordance.roots_implicated
-            ),
-        ),
         "unexplained": Table(
             "Deficits without a matching finding",
             ("Recorded deficit",),
@@ -349,18 +360,21 @@ def _concordance_tables(report: Report) -> dict[str, Table]:
             tuple(
                 (
                     " ".join(word for word in (a.side, a.label or a.name) if word),
-                    a.band or "",
+                    (a.band or "").replace("_", " "),
                     "; ".join(field_text(field) for field in a.for_),
                     "; ".join(field_text(field) for field in a.against),
                 )
                 for a in concordance.alternatives
+                if a.for_ or a.against  # the others are named in a sentence, and there is no more to say of them
             ),
         ),
         "missing": Table(
             "Items that would separate the causes most",
             ("Item",),
-            tuple((field_text(item.field),) for item in concordance.missing)
-            + tuple((test,) for test in concordance.next_tests),
+            tuple((field_text(item.field),) for item in concordance.missing),
+        ),
+        "next_tests": Table(
+            "Tests that separate the causes", ("Test",), tuple((test,) for test in concordance.next_tests)
         ),
     }
 

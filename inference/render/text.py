@@ -44,16 +44,10 @@ def summary(report: Report, files: Iterable[Path] = ()) -> RenderableType:
     elif page.no_flag:
         blocks.append(Text(page.no_flag))
     if page.read:
-        blocks += [Text("Read and not flagged", style="bold"), _findings(page.read)]
+        blocks += [Text("Read and not flagged", style="bold"), _findings(page.read, judged=False)]
     if page.withheld:
         blocks += [Text("Withheld (unknown, neither a flag nor its absence)", style="bold"), _withheld(page)]
-    blocks += [
-        Text.assemble(
-            (f"{part.heading[:1].upper()}{part.heading[1:]}  ", "bold"), " ".join(text for _, text in part.sentences)
-        )
-        for part in page.parts
-        if part.sentences
-    ]
+    blocks += [_section(part.heading, [text for _, text in part.sentences]) for part in page.parts if part.sentences]
     blocks.append(Text(page.disclaimer, style="dim"))
     opened = list(files)
     if opened:
@@ -73,10 +67,14 @@ def correlation_summary(result: Mapping[str, Any]) -> RenderableType:
         blocks += [Text("Finding by finding", style="bold"), table]
     for item in result.get("narrative", ()):
         section = Section.model_validate(item)
-        words = " ".join(sentence.text for sentence in section.sentences)
-        blocks.append(Text.assemble((f"{section.section[:1].upper()}{section.section[1:]}  ", "bold"), words))
+        told = [sentence.text for sentence in section.sentences if sentence.text != result["disclaimer"]]
+        blocks.append(_section(section.section, told))
     blocks.append(Text(str(result["disclaimer"]), style="dim"))
     return Group(*(Padding(block, (0, 0, 1, 0)) for block in blocks))
+
+
+def _section(heading: str, sentences: Iterable[str]) -> Text:
+    return Text.assemble((f"{heading[:1].upper()}{heading[1:]}\n", "bold"), " ".join(sentences))
 
 
 def _answers(answers: Iterable[Answer]) -> Table:
@@ -86,9 +84,10 @@ def _answers(answers: Iterable[Answer]) -> Table:
     return table
 
 
-def _findings(rows: Iterable[FindingRow]) -> Table:
+def _findings(rows: Iterable[FindingRow], judged: bool = True) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    for name in ("Place", "What", "Severity", "Measured (± 1 SD)", "Probability, basis", "Against the exam"):
+    names = ("Place", "What", "Severity", "Measured (± 1 SD)", "Probability, basis")
+    for name in (*names, "Against the exam") if judged else names:
         table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(
@@ -97,7 +96,7 @@ def _findings(rows: Iterable[FindingRow]) -> Table:
             Text(row.severity, style=_STYLES[row.tone]),
             Text("; ".join(row.values) or "not measured"),
             Text(", ".join(text for text in (row.probability, row.basis) if text)),
-            Text(row.verdict),
+            *([Text(row.verdict)] if judged else []),
         )
     return table
 
