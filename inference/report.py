@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-SCHEMA = "recess.report/1"
+SCHEMA: Literal["recess.report/1"] = "recess.report/1"
 
 Level = Literal["T12-L1", "L1-L2", "L2-L3", "L3-L4", "L4-L5", "L5-S1"]
 Side = Literal["left", "right", "both", "midline"]

@@ -1,0 +1,216 @@
+"""The reader's table of contents: study -> discs and their names -> axial reading -> findings -> correlation -> report.
+
+`analyze` reads like the mission; each step lives in a module of its own. Nothing is computed after the report was made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dicom_io.errors import NoUsableSeries
+from dicom_io.study import Notice, Stack, Study
+from inference.assemble import level_read, merged_maps, pictures_of, study_read, warnings_of, with_roots
+from inference.clinical import DISCLAIMER, Assessment, assess
+from inference.exam import Exam
+from inference.first_read import FirstRead
+from inference.grade import read_levels
+from inference.localize import Localization, locate_discs
+from inference.provenance import result_key, software
+from inference.report import ModelUsed, Report, ReportWarning, Runtime
+from inference.roots import Imaging, imaging_from_report
+from inference.segment import LabelMap, segment_axial
+
+if TYPE_CHECKING:
+    from inference.render.pictures import KeyPicture
+    from models.runtime import Segmenter
+
+Progress = Callable[[str, float], None]
+_SAGITTAL_ROLES = ("sagittal_t2", "sagittal_t2_fs", "sagittal_t1")
+_AXIAL_ROLES = ("axial_t2",)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The networks, loaded once and used for any number of studies."""
+
+    sagittal: Segmenter
+    axial: Segmenter
+    recess: Segmenter
+
+    @classmethod
+    def load(cls, device: str = "auto") -> Engine:
+        """The shipped networks on `device` ("auto", "cpu", "cuda", "cuda:N"). Raises WeightsError, DeviceUnavailableError."""
+        from models.runtime import Segmenter
+
+        return cls(*(Segmenter.load(name, device) for name in ("sagittal", "axial", "axial_recess")))
+
+    @property
+    def models(self) -> tuple[ModelUsed, ...]:
+        """What the networks learned from, as the report names it."""
+        cards = (self.sagittal.card, self.axial.card, self.recess.card)
+        return tuple(
+            ModelUsed(
+                name=card.name,
+                version=card.version,
+                sha256=card.sha256,
+                trained_on=card.trained_on,
+                calibrated_on=card.calibrated_on,
+            )
+            for card in cards
+        )
+
+    @property
+    def runtime(self) -> Runtime:
+        """Device and precision that were used, and what had to give way."""
+        fallbacks = dict.fromkeys((*self.sagittal.fallbacks, *self.axial.fallbacks, *self.recess.fallbacks))
+        return Runtime(
+            device=self.sagittal.device,
+            precision=self.sagittal.precision,
+            engine=self.sagittal.engine,
+            fallbacks=tuple(fallbacks),
+        )
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A report with what it was made from: the study, the pictures that show it and the label maps behind them."""
+
+    report: Report
+    study: Study | None = None
+    pictures: tuple[KeyPicture, ...] = ()
+    label_maps: tuple[LabelMap, ...] = ()
+
+    def save(
+        self, out_dir: Path | str, formats: tuple[str, ...] = ("json", "html", "pdf", "seg", "sr")
+    ) -> tuple[Path, ...]:
+        """Write the report in `formats` into `out_dir`, whole or not at all; returns the files."""
+        from inference.save import save_reading
+
+        return save_reading(self, Path(out_dir), formats)
+
+
+class _Steps:
+    """Tells a listener which step begins and how much is done (0..1)."""
+
+    _names = ("levels", "axial slices", "findings", "correlation", "pictures")
+
+    def __init__(self, listener: Progress | None) -> None:
+        self._listener = listener
+
+    def begin(self, name: str) -> None:
+        if self._listener:
+            self._listener(name, self._names.index(name) / len(self._names))
+
+
+def analyze(
+    study: Study,
+    exam: Exam | None = None,
+    first_read: FirstRead | None = None,
+    engine: Engine | None = None,
+    progress: Progress | None = None,
+) -> Reading:
+    """Read one lumbar MR study and compare it with the examination and a first reading, where given.
+
+    A study that is no lumbar MR, or has no sagittal series, gives a report that abstains with its reason and holds no finding.
+    Raises WeightsError or DeviceUnavailableError when the networks cannot be loaded.
+    """
+    engine = engine or Engine.load()
+    steps = _Steps(progress)
+    steps.begin("levels")
+    sagittal = study.with_role(*_SAGITTAL_ROLES)
+    if not sagittal:
+        return _abstained(
+            study, engine, exam, first_read, "NO_SAGITTAL", "no usable sagittal series: levels cannot be named"
+        )
+    spine, stack = _find_spine(sagittal, engine)
+    if not spine.lumbar:
+        reason = f"not read as a lumbar spine: {spine.lumbar_reason}"
+        return _abstained(study, engine, exam, first_read, "NOT_LUMBAR", reason)
+    steps.begin("axial slices")
+    axial_stacks = study.with_role(*_AXIAL_ROLES)
+    axial = segment_axial(axial_stacks, spine.discs, engine.axial, engine.recess)
+    steps.begin("findings")
+    findings, withheld = read_levels(spine.discs, axial, engine.axial.card, axial_t2=bool(axial_stacks))
+    steps.begin("correlation")
+    imaging = imaging_from_report(findings, withheld, numbering=spine.numbering)
+    assessment = assess(exam, imaging, first_read, findings, withheld)
+    report = Report(
+        **_provenance(study.manifest_sha256, engine, exam, first_read),
+        study=study_read(study, spine.numbering),
+        warnings=warnings_of((*study.warnings, *study.excluded, *stack.warnings, *spine.warnings)),
+        levels=tuple(level_read(disc) for disc in reversed(spine.discs)),
+        findings=with_roots(findings, imaging),
+        withheld=withheld,
+        **_clinical(assessment),
+    )
+    steps.begin("pictures")
+    maps = (LabelMap(spine.label_map, stack.volume.grid, "sagittal", stack.volume), *merged_maps(axial))
+    return Reading(report, study, pictures_of(report, maps[0], axial), maps)
+
+
+def abstain(refusal: NoUsableSeries, exam: Exam | None = None, first_read: FirstRead | None = None) -> Reading:
+    """The report on an input in which no series may be measured: its reason, what was left out, no finding."""
+    manifest = hashlib.sha256(str(refusal).encode()).hexdigest()
+    return Reading(_abstention(manifest, None, exam, first_read, refusal.code, str(refusal), refusal.notices))
+
+
+def _find_spine(stacks: Sequence[Stack], engine: Engine) -> tuple[Localization, Stack]:
+    """The first stack, in order of preference, in which a lumbar spine is found; else what the first one gave."""
+    tried = []
+    for stack in stacks:
+        spine = locate_discs(stack.volume, engine.sagittal)
+        if spine.lumbar:
+            return spine, stack
+        tried.append((spine, stack))
+    return tried[0]
+
+
+def _abstained(
+    study: Study, engine: Engine, exam: Exam | None, first_read: FirstRead | None, code: str, reason: str
+) -> Reading:
+    notices = (*study.warnings, *study.excluded)
+    report = _abstention(study.manifest_sha256, engine, exam, first_read, code, reason, notices)
+    return Reading(report.model_copy(update={"study": study_read(study, "uncertain")}), study)
+
+
+def _abstention(
+    manifest: str,
+    engine: Engine | None,
+    exam: Exam | None,
+    first_read: FirstRead | None,
+    code: str,
+    reason: str,
+    notices: Sequence[Notice],
+) -> Report:
+    """No finding; an entered examination is triaged all the same, since what must not wait does not depend on pictures."""
+    nothing_read = Imaging(numbering="uncertain", assessed=(), findings=())
+    return Report(
+        **_provenance(manifest, engine, exam, first_read),
+        status="abstained",
+        abstained_reason=reason,
+        warnings=(ReportWarning(code=code, text=reason), *warnings_of(notices)),
+        **(_clinical(assess(exam, nothing_read)) if exam else {"disclaimer": DISCLAIMER}),
+    )
+
+
+def _provenance(
+    manifest: str, engine: Engine | None, exam: Exam | None, first_read: FirstRead | None
+) -> dict[str, Any]:
+    models = engine.models if engine else ()
+    key = result_key(
+        manifest,
+        {model.name: model.sha256 for model in models},
+        exam.model_dump_json() if exam else "",
+        first_read.model_dump_json() if first_read else "",
+    )
+    runtime = engine.runtime if engine else None
+    return {"id": key[:32], "result_key": key, "software": software(), "models": models, "runtime": runtime}
+
+
+def _clinical(assessment: Assessment) -> dict[str, Any]:
+    names = ("exam", "concordance", "triage", "second_read", "narrative", "disclaimer")
+    return {name: getattr(assessment, name) for name in names}
