@@ -56,6 +56,9 @@ class Anatomy(_Strict):
 
     levels: tuple[str, ...]
     read_levels: tuple[str, ...]
+    disc_codes: dict[str, tuple[str, str, str]]
+    finding_codes: dict[str, tuple[str, str, str]]
+    severity_codes: dict[str, tuple[str, str, str]]
     sagittal: LabelSet
     axial: LabelSet
 
