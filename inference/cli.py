@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dicom_io.study import Study
     from inference.analyze import Engine, Reading
     from inference.exam import Exam
+    from inference.report import Report
     from inference.second_read import FirstRead
 
 DONE, BAD_INPUT, ABSTAINED, FAULT, INTERRUPTED = 0, 2, 3, 4, 130
@@ -181,7 +182,7 @@ def analyze(
         reading = _read_one(talk, outcome, examination, first, engine)
         files = reading.save(folder, wanted) if folder else ()
         codes.append(ABSTAINED if reading.report.status == "abstained" else DONE)
-        _tell(talk, reading, files, as_json, printed)
+        _tell(talk, _as_saved(reading.report, files), files, as_json, printed)
     if as_json:
         typer.echo(printed[0] if len(printed) == 1 else "[" + ",\n".join(printed) + "]")
     return DONE if DONE in codes else ABSTAINED
@@ -199,18 +200,26 @@ def _read_one(
         return analyze(outcome, exam=exam, first_read=first_read, engine=engine, progress=progress)
 
 
-def _tell(talk: Talk, reading: Reading, files: Sequence[Path], as_json: bool, printed: list[str]) -> None:
+def _as_saved(report: Report, files: Sequence[Path]) -> Report:
+    """The report as it was written: saving adds a warning where a DICOM object could not be made."""
+    from inference.report import Report
+
+    saved = next((path for path in files if path.name == "report.json"), None)
+    return Report.model_validate_json(saved.read_bytes()) if saved else report
+
+
+def _tell(talk: Talk, report: Report, files: Sequence[Path], as_json: bool, printed: list[str]) -> None:
     """Warnings on standard error; the summary on standard output, or the report kept for printing as JSON."""
-    for warning in reading.report.warnings:
+    for warning in report.warnings:
         talk.say(f"warning {warning.code}: {warning.text}")
-    if reading.report.status == "abstained":
-        _fail(f"abstained: {reading.report.abstained_reason}", ABSTAINED)
+    if report.status == "abstained":
+        _fail(f"abstained: {report.abstained_reason}", ABSTAINED)
     if as_json:
-        printed.append(reading.report.to_json().rstrip())
+        printed.append(report.to_json().rstrip())
         return
     from inference.render.text import print_summary
 
-    print_summary(_stdout(), reading.report, files)
+    print_summary(_stdout(), report, files)
 
 
 def _stdout() -> Console:

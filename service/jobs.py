@@ -6,7 +6,6 @@ every time is given up with a reason.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import shutil
@@ -37,9 +36,7 @@ def analysis_id(manifest_sha256: str, exam: Exam | None, first_read: FirstRead |
     """Id of the analysis of these inputs by this software: equal inputs give equal ids."""
     from inference.doctor import shipped_models
 
-    models = shipped_models()
-    key = result_key(manifest_sha256, models, plain(exam), plain(first_read))
-    return hashlib.sha256(f"analysis {key}".encode()).hexdigest()[:32]
+    return result_key(manifest_sha256, shipped_models(), plain(exam), plain(first_read))[:32]
 
 
 def plain(entered: Exam | FirstRead | None) -> str:
@@ -163,19 +160,11 @@ def parse_first_read(body: Any) -> FirstRead | None:
 
 def _keep_result(reading: Reading, folder: Path) -> None:
     """Write the result's files beside their place and rename the folder; a result that is there already stays."""
-    from inference.render.overlay import picture_png
-
     if folder.exists():
         return
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     reading.save(partial, FORMATS)
-    counts: dict[str, int] = {}
-    for picture in reading.pictures:
-        counts[picture.plane] = counts.get(picture.plane, 0) + 1
-        target = partial / "images" / picture.plane / f"{counts[picture.plane]}.png"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(picture_png(picture))
     for path in partial.rglob("*"):
         if path.is_file():
             with path.open("rb") as stream:

@@ -10,6 +10,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -246,8 +247,14 @@ def draw_picture(picture: KeyPicture, size_px: int = _PANEL_PX) -> Image.Image:
     return sheet
 
 
-def picture_png(picture: KeyPicture, size_px: int = _PANEL_PX) -> bytes:
+_DRAWN: WeakKeyDictionary[KeyPicture, bytes] = WeakKeyDictionary()
+"""Pictures that were drawn, as long as they live: page, PDF and image files of one report show the same ones."""
+
+
+def picture_png(picture: KeyPicture) -> bytes:
     """The key picture as PNG bytes; the same picture gives the same bytes."""
-    buffer = io.BytesIO()
-    draw_picture(picture, size_px).save(buffer, format="PNG")
-    return buffer.getvalue()
+    if picture not in _DRAWN:
+        buffer = io.BytesIO()
+        draw_picture(picture).save(buffer, format="PNG")
+        _DRAWN[picture] = buffer.getvalue()
+    return _DRAWN[picture]

@@ -32,7 +32,7 @@ class Mark:
     points_lps: tuple[Point, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class KeyPicture:
     """One slice that goes into the report.
 

@@ -19,6 +19,7 @@ from service.store import ENDED, Store
 
 router = APIRouter(prefix="/v1/analyses", tags=["analyses"])
 
+_PLANES = ("axial", "sagittal")
 _EVENT_S = 0.25  # how often progress is looked at for a listener
 _TYPES = {
     "report.json": "application/json",
@@ -36,7 +37,7 @@ def get_analysis(analysis_id: str, store: TheStore) -> dict[str, Any]:
     row = found(store.analysis(analysis_id), "analysis")
     folder = store.results / row["id"]
     results = [name for name in _TYPES if (folder / name).is_file()]
-    images = sorted(path.relative_to(folder).as_posix() for path in folder.glob("images/*/*.png"))
+    images = [f"images/{p}/{n}.png" for p in _PLANES for n in range(1, len(_images(folder, p)) + 1)]
     return row | {"results": [f"/v1/analyses/{row['id']}/{name}" for name in (*results, *images)]}
 
 
@@ -65,14 +66,21 @@ async def _events(analysis_id: str, store: Store) -> AsyncIterator[str]:
 @router.get("/{analysis_id}/images/{plane}/{number}.png", response_class=FileResponse)
 def get_image(analysis_id: str, plane: Literal["axial", "sagittal"], number: int, store: TheStore) -> FileResponse:
     """Key image `number` (from 1) of a plane."""
-    path = _folder(analysis_id, store) / "images" / plane / f"{number}.png"
-    return _file(path, "image/png")
+    images = _images(_folder(analysis_id, store), plane)
+    if not 1 <= number <= len(images):
+        raise Problem(404, "NO_RESULT", f"this analysis has {len(images)} {plane} images, numbered from 1")
+    return _file(images[number - 1], "image/png")
 
 
 @router.get("/{analysis_id}/{name}", response_class=FileResponse)
 def get_result(analysis_id: str, name: Result, store: TheStore) -> FileResponse:
     """The report as JSON, page or PDF, or its DICOM objects."""
     return _file(_folder(analysis_id, store) / name, _TYPES[name])
+
+
+def _images(folder: Path, plane: str) -> list[Path]:
+    """Key images of a plane in their order in the report."""
+    return sorted(folder.glob(f"images/*_{plane}_*.png"))
 
 
 def _folder(analysis_id: str, store: Store) -> Path:
