@@ -107,17 +107,19 @@ class Likelihood:
 
 
 @cache
-def _no_sign(elderly: bool, marked: bool, side: Side) -> Array:
-    """Log-probability that each sign is absent in every state, shape (11, 5, 81, D); the same for all cases."""
+def _no_sign(elderly: bool, marked: bool, side: Side) -> tuple[Array, Array]:
+    """Probability that each sign is absent in every state and its logarithm, shape (D, 11, 5, 81); the same for all cases."""
     table = _strengths(elderly, marked)
     total = (
-        table.shared[side][:, None, None, :]
-        + table.local[None, :, None, :]
-        + table.roots_together()[None, None, :, :]
-        + table.leak
+        table.shared[side].T[:, :, None, None]
+        + table.local.T[:, None, :, None]
+        + table.roots_together().T[:, None, None, :]
+        + table.leak[:, None, None, None]
     )
-    total.setflags(write=False)
-    return np.asarray(-total)
+    present = np.exp(-total)
+    for array in (total, present):
+        array.setflags(write=False)
+    return present, np.negative(total)
 
 
 def is_elderly(seen: Recorded) -> bool:
@@ -149,22 +151,21 @@ def likelihood(signs: tuple[Observed, ...], seen: Recorded) -> Likelihood:
     shape = (len(SHARED_STATES), len(LOCAL_STATES), len(ROOT_STATES))
     out: dict[Side, Array] = {}
     for side in SIDES:
-        log_q, log_q_marked = _no_sign(elderly, False, side), _no_sign(elderly, True, side)
+        (q_all, log_q), (q_marked, _) = _no_sign(elderly, False, side), _no_sign(elderly, True, side)
         total = np.zeros(shape)
         for item in signs:
             if item.side != side:
                 continue
             d, tau = place[item.sign], exponent(item, seen)
             if item.state == "normal":
-                total += tau * log_q[..., d]
+                total += tau * log_q[d]
                 continue
-            q = np.exp(log_q[..., d])
             if item.state == "abnormal":
-                p = 1 - q
+                p = 1 - q_all[d]
             elif item.state == "marked":
-                p = 1 - np.exp(log_q_marked[..., d])
+                p = 1 - q_marked[d]
             else:
-                p = np.exp(log_q_marked[..., d]) - q
+                p = q_marked[d] - q_all[d]
             total += tau * np.log(np.maximum(p, _TINY))
         out[side] = total
     return Likelihood(out, _shared_likelihood(signs), table)
@@ -325,15 +326,15 @@ def information(
 ) -> float:
     """Mutual information in bits between an unexamined side sign and (local cause, shared cause, carrying roots compromised)."""
     d = like.strengths.names.index(sign)
-    p = 1 - np.exp(_no_sign(is_elderly(seen), False, side)[..., d])
+    p = 1 - _no_sign(is_elderly(seen), False, side)[0][d]
     joint = belief.side[side]
     columns = [ROOTS.index(root) for root in carrying]
     key = np.zeros(len(ROOT_STATES), dtype=int)
     for column in columns:
         key = key * 2 + (ROOT_STATES[:, column] == 2)
     groups = 2 ** len(columns)
-    mass = np.stack([joint[:, :, key == k].sum(axis=2) for k in range(groups)], axis=2)
-    hits = np.stack([(joint * p)[:, :, key == k].sum(axis=2) for k in range(groups)], axis=2)
+    member = (key[:, None] == np.arange(groups)).astype(float)
+    mass, hits = joint @ member, (joint * p) @ member
     return _information(mass, hits)
 
 
