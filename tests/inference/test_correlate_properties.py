@@ -41,8 +41,13 @@ def test_the_mirrored_patient_gets_the_mirrored_answer() -> None:
         causes = {item.name: item.p for item in here.alternatives}
         assert causes == pytest.approx({item.name: item.p for item in there.alternatives}, abs=2e-4), seed
         assert {_swapped(item.field) for item in here.missing} == {item.field for item in there.missing}, seed
-        first, second = triage(exam, imaging, here.per_finding), triage(exam.mirrored(), imaging.mirrored(), there.per_finding)
-        assert (first.tier, {rule.id for rule in first.rules}) == (second.tier, {rule.id for rule in second.rules}), seed
+        first, second = (
+            triage(exam, imaging, here.per_finding),
+            triage(exam.mirrored(), imaging.mirrored(), there.per_finding),
+        )
+        assert (first.tier, {rule.id for rule in first.rules}) == (second.tier, {rule.id for rule in second.rules}), (
+            seed
+        )
 
 
 _ALARMS: dict[str, Any] = {
