@@ -1,14 +1,14 @@
 """Millimetres at one disc from the probabilities of its axial slices: recess depth per side, dural sac, herniated material.
 
 Lengths are sums of probabilities times the pixel (sub-pixel), along the disc's posterior direction; definitions: the soft
-recess depth is the least free anteroposterior distance between disc or body and facet or flavum, beside the sac. The numbers
-that carry label extents to millimetres were fitted on simulated slices and stand in the model's card.
+recess depth is the least free anteroposterior distance between disc or body and facet or flavum, beside the sac. The depth
+itself comes from the recess network where it took part. Numbers that carry label extents to mm stand in the model's card.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -21,13 +21,8 @@ from inference.report import HerniationType, Measurement, Side, Zone
 from inference.segment import AxialReading, AxialSlice, reading
 
 SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
-RECESS_FEATURES = ("lowest", "mean", "lateral", "gap")
-"""Per slice and side, in mm: least extent of the recess label over its columns, mean extent, extent of its lateral 2 mm, and
-the free distance between disc and facet or flavum at the recess."""
-
 _MEMBER = 0.5
 """A column belongs to a structure when some pixel of it is more likely that structure than not."""
-_LATERAL_MM = 2.0
 _DEFAULT_SD = {"recess": 1.0, "canal_area": 12.0, "canal_ap": 1.0, "herniation": 1.0}
 """Uncertainty (one standard deviation) where the card says nothing."""
 
@@ -87,7 +82,7 @@ class LevelSizes:
 
 
 def measure_level(axial: AxialReading, constants: Mapping[str, float]) -> LevelSizes:
-    """Measure one disc. `constants` are those of the model's card (names `recess.*`, `canal_area.*`, `canal_ap.*`, `herniation.*`)."""
+    """Measure one disc. `constants` are those of the model's card (names `canal_area.*`, `canal_ap.*`, `herniation.*`)."""
     barrier = _barrier(axial)
     if barrier is not None:
         return LevelSizes(dict.fromkeys(SIDES, barrier), barrier, barrier)
@@ -157,27 +152,14 @@ def column_extents(probability: NDArray[np.float32], item: AxialSlice) -> NDArra
     return extents
 
 
-def recess_features(axial: AxialReading, item: AxialSlice, side: Literal["left", "right"]) -> dict[str, float]:
-    """The RECESS_FEATURES (mm) of one slice and side; all are 0 where the recess is closed."""
+def label_depth(axial: AxialReading, item: AxialSlice, side: Literal["left", "right"]) -> float:
+    """Least extent (mm) of the recess label over its columns on one slice; 0 where the recess is closed."""
     probability = item.probabilities[axial.channel(f"recess_{side}")]
-    extents = column_extents(probability, item)
     member = probability.max(axis=0)
-    pixel = item.window.pixel_mm
-    width = max(float(member.sum()), 1e-6)
     columns = np.flatnonzero(member > _MEMBER)
-    lateral = (
-        columns[-max(1, round(_LATERAL_MM / pixel)) :]
-        if side == "left"
-        else columns[: max(1, round(_LATERAL_MM / pixel))]
-    )
-    front = item.probabilities[[axial.channel("disc"), axial.channel("herniated_material")]].sum(axis=0)
-    back = item.probabilities[[axial.channel("facets"), axial.channel("flavum")]].sum(axis=0)
-    return {
-        "lowest": float(_member_extents(extents, member, columns).min()) if len(columns) else 0.0,
-        "mean": float(extents.sum()) / max(width, 1.0),
-        "lateral": float(extents[lateral].mean()) if len(columns) else 0.0,
-        "gap": _gap(front, back, member, item),
-    }
+    if not len(columns):
+        return 0.0
+    return float(_member_extents(column_extents(probability, item), member, columns).min())
 
 
 def _member_extents(
@@ -185,51 +167,6 @@ def _member_extents(
 ) -> NDArray[np.float64]:
     """Extents of the member columns, smoothed over three; an edge column counts by its share that belongs."""
     return np.asarray(ndimage.uniform_filter1d(extents[columns] / member[columns], 3, mode="nearest"))
-
-
-def _gap(front: NDArray[np.float32], back: NDArray[np.float32], member: NDArray[np.float32], item: AxialSlice) -> float:
-    """Free distance (mm) between `front` and what is `back` of it, averaged over columns by how surely they are recess."""
-    extents = np.zeros(front.shape[1])
-    for column in np.flatnonzero(member > 0.05):
-        solid = np.flatnonzero(front[:, column] > _MEMBER)
-        start = int(solid.max()) if len(solid) else 0
-        behind = np.flatnonzero(back[start:, column] > _MEMBER)
-        if not len(behind):
-            continue
-        stop = start + int(behind.min()) + 1
-        part = slice(start, stop)
-        extents[column] = float((1 - np.clip(front[part, column] + back[part, column], 0, 1)).sum())
-    weight = np.where(extents > 0, member, 0.0)
-    if weight.sum() < 1e-3:
-        return 0.0
-    cosine = float(np.cos(np.radians(item.tilt_deg)))
-    return float((extents * weight).sum() / weight.sum()) * item.window.pixel_mm * cosine
-
-
-def level_features(axial: AxialReading, side: Literal["left", "right"]) -> dict[str, float]:
-    """Features of a disc and side: least and mean over the slices of the recess range of every slice feature, in mm."""
-    inside = slices_between(axial, *reading().slices.recess_mm)
-    table = [recess_features(axial, item, side) for item in inside]
-    result = {}
-    for name in RECESS_FEATURES:
-        values = [row[name] for row in table]
-        result[f"least_{name}"] = min(values)
-        result[f"mean_{name}"] = float(np.mean(values))
-    return result
-
-
-def recess_depth(features: Mapping[str, float], constants: Mapping[str, float]) -> tuple[float, float]:
-    """Depth (mm, not below 0) and its standard deviation from level features, by the linear fit in the card.
-
-    Without a fit the least extent of the label itself is given.
-    """
-    sd = constants.get("recess.sd", _DEFAULT_SD["recess"])
-    if "recess.intercept" not in constants:
-        return features["least_lowest"], sd
-    value = constants["recess.intercept"]
-    value += sum(constants.get(f"recess.{name}", 0.0) * features[name] for name in features)
-    spread = abs(features["least_gap"] - features["least_lowest"])
-    return max(float(value), 0.0), float(np.hypot(sd, constants.get("recess.sd_per_spread", 0.0) * spread))
 
 
 def measure_recess(
@@ -246,13 +183,14 @@ def measure_recess(
         if abs(depth.readings[0] - depth.readings[1]) > settings.largest_disagreement_mm:
             return Missing("MM_IMPLAUSIBLE", "measures disagree")
     else:
-        value, sd = recess_depth(level_features(axial, side), constants)
+        value = min(label_depth(axial, item, side) for item in slices_between(axial, *reading().slices.recess_mm))
+        sd = _sd(constants, "recess")
     if not settings.plausible_mm[0] <= value <= settings.plausible_mm[1]:
         return Missing("MM_IMPLAUSIBLE", "out-of-distribution input")
     if sd > settings.largest_uncertainty_mm:
         return Missing("LOW_QUALITY", "measures disagree")
     inside = slices_between(axial, *reading().slices.recess_mm)
-    narrowest = min(inside, key=lambda item: recess_features(axial, item, side)["lowest"])
+    narrowest = min(inside, key=lambda item: label_depth(axial, item, side))
     column, row = _recess_site(axial, narrowest, side)
     half = value / 2 / narrowest.window.pixel_mm
     points = (narrowest.window.to_lps(row - half, column), narrowest.window.to_lps(row + half, column))
@@ -463,7 +401,3 @@ def as_measurement(name: str, size: Size, unit: str, cuts: tuple[float, ...], ma
         borderline=any(abs(size.value - cut) <= margin for cut in cuts),
     )
 
-
-def with_value(size: Size, value: float) -> Size:
-    """The same place with another value."""
-    return replace(size, value=value)

@@ -77,13 +77,14 @@ def depth_distribution(probabilities: NDArray[np.float32], pixel_mm: float) -> N
     """Distribution over depths (N, 2, bins), left first, from pixel-wise ones (N, bins, SIZE, SIZE): normalised geometric mean."""
     logs = np.log(np.clip(probabilities, 1e-9, 1.0)).astype(np.float64)
     pooled = np.stack([logs[:, :, region].mean(axis=-1) for region in regions(pixel_mm)], axis=1)
-    pooled = np.exp(pooled - pooled.max(axis=-1, keepdims=True))
-    return np.asarray(pooled / pooled.sum(axis=-1, keepdims=True))
+    shares: NDArray[np.float64] = np.exp(pooled - pooled.max(axis=-1, keepdims=True))
+    shares /= shares.sum(axis=-1, keepdims=True)
+    return shares
 
 
 def bin_depths(count: int) -> NDArray[np.float64]:
     """Depth in mm that each of `count` bins stands for."""
-    return BIN_MM * np.arange(count)
+    return BIN_MM * np.arange(count, dtype=np.float64)
 
 
 def read_depths(slices: Sequence[AxialSlice], segmenter: Segmenter) -> Mapping[str, Depth]:

@@ -1,7 +1,7 @@
 """Fits what carries the axial network's labels to millimetres and probabilities, on simulated stacks of the validation seeds.
 
-Writes the numbers into the card: a ridge regression for the recess depth, lines for sac area and diameter and herniation extent,
-logistic heads for a narrow recess and for a herniation. Real images take no part; the card says so.
+Writes the numbers into the cards: lines for recess depth, sac area and diameter and herniation extent with their errors, logistic
+heads for a narrow recess and for a herniation. Real images take no part; the cards say so.
 """
 
 from __future__ import annotations
@@ -19,16 +19,14 @@ from dicom_io.geometry import Grid, SourceInstance, Volume
 from dicom_io.study import Stack
 from inference.localize import Disc
 from inference.measure import (
-    RECESS_FEATURES,
     SIDES,
     Canal,
     Herniation,
     coverage,
-    level_features,
     measure_canal,
     measure_herniation,
-    recess_depth,
 )
+from inference.recess_depth import Depth, read_depths
 from inference.segment import AxialReading, AxialSlice, read_windows, sample_window, slice_windows
 from models.calibration import LogisticHead
 from models.intensity import normalise
@@ -40,8 +38,8 @@ FITTED_ON = "simulated images only"
 _MARGIN_ERROR_MM = 1.2
 _TILT_ERROR_DEG = 3.0
 """Discs are misplaced and misturned by this (one standard deviation), as sagittal slices would have it."""
-_RIDGE = 3.0
 _FOLDS = 5
+_SD_FLOOR = 0.25
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,9 @@ class Case:
     seed: int
 
 
-def simulated_readings(crops: Crops, segmenter: Segmenter, rng: np.random.Generator) -> Iterator[Case]:
+def simulated_readings(
+    crops: Crops, segmenter: Segmenter, recess: Segmenter, rng: np.random.Generator
+) -> Iterator[Case]:
     """Read every stack of `crops` as `segment_axial` would read it, around a slightly misplaced disc."""
     for stack in np.unique(crops.stacks):
         members = np.flatnonzero(crops.stacks == stack)
@@ -61,7 +61,7 @@ def simulated_readings(crops: Crops, segmenter: Segmenter, rng: np.random.Genera
         margin = crops.margins[members[0]] + rng.normal(0, _MARGIN_ERROR_MM, 3)
         normal = crops.normals[members[0]] + rng.normal(0, np.radians(_TILT_ERROR_DEG), 3)
         disc = simulated_disc(margin, normal / np.linalg.norm(normal))
-        axial = read_crops(crops, members, disc, segmenter)
+        axial = read_crops(crops, members, disc, segmenter, recess)
         truth = dict(zip(TRUTH, crops.truth[members[0]].tolist(), strict=True))
         yield Case(axial, truth, int(crops.seeds[members[0]]))
 
@@ -84,7 +84,9 @@ def simulated_disc(margin: NDArray[np.float64], normal: NDArray[np.float64]) -> 
     )
 
 
-def read_crops(crops: Crops, members: NDArray[np.int64], disc: Disc, segmenter: Segmenter) -> AxialReading:
+def read_crops(
+    crops: Crops, members: NDArray[np.int64], disc: Disc, segmenter: Segmenter, recess: Segmenter
+) -> AxialReading:
     """Read simulated cuts of one disc, each as a stack of a single slice."""
     slices = []
     volumes = []
@@ -110,74 +112,81 @@ def read_crops(crops: Crops, members: NDArray[np.int64], disc: Disc, segmenter: 
     ]
     found.sort(key=lambda item: item.offset_mm)
     step = float(np.max(np.diff([item.offset_mm for item in found]))) if len(found) > 1 else float("inf")
-    return AxialReading(disc, stack, segmenter.card.classes, tuple(found), step, None)
+    return AxialReading(disc, stack, segmenter.card.classes, tuple(found), step, None, read_depths(found, recess))
 
 
 def calibrate_axial(crops_folder: Path, *, device: str = "auto", cards: Path = CARDS) -> str:
-    """Fit all numbers on the validation stacks, write them into the card and return the figures, cross-validated by person."""
-    segmenter = Segmenter.load("axial", device)
+    """Fit all numbers on the validation stacks, write them into both cards and return the figures."""
+    segmenter, recess = Segmenter.load("axial", device), Segmenter.load("axial_recess", device)
+    recess.card = recess.card.model_copy(update={"constants": {"sd_floor": 0.0}})
     crops = load_crops(crops_folder, "validation")
-    cases = list(simulated_readings(crops, segmenter, np.random.default_rng(11)))
-    constants, heads, lines = fit_numbers(cases)
-    card = segmenter.card.model_copy(
-        update={
-            "constants": constants,
-            "heads": heads,
-            "calibrated_on": f"{FITTED_ON}: {len(cases)} discs of {len({case.seed for case in cases})} simulated persons",
-            "metrics": {**segmenter.card.metrics, "calibration": lines},
-        }
+    cases = list(simulated_readings(crops, segmenter, recess, np.random.default_rng(11)))
+    source = f"{FITTED_ON}: {len(cases)} discs of {len({case.seed for case in cases})} simulated persons"
+    depth_constants, head, depth_lines = fit_depth(cases)
+    canal_constants, canal_lines = _fit_canal(cases)
+    hernia_constants, hernia_head, hernia_lines = _fit_herniation(cases)
+    lines = depth_lines + canal_lines + hernia_lines
+    updates: tuple[tuple[Segmenter, dict[str, float], dict[str, LogisticHead], list[str]], ...] = (
+        (
+            segmenter,
+            canal_constants | hernia_constants,
+            {"recess": head, "herniation": hernia_head},
+            canal_lines + hernia_lines,
+        ),
+        (recess, depth_constants, {}, depth_lines),
     )
-    write_card(card, cards)
+    for network, constants, heads, figures in updates:
+        metrics = {**network.card.metrics, "calibration": figures}
+        write_card(
+            network.card.model_copy(
+                update={"constants": constants, "heads": heads, "calibrated_on": source, "metrics": metrics}
+            ),
+            cards,
+        )
     return "\n".join(lines)
 
 
-def fit_numbers(cases: list[Case]) -> tuple[dict[str, float], dict[str, LogisticHead], list[str]]:
-    """Constants and heads for the card, and lines of figures."""
-    constants, heads, lines = _fit_recess(cases)
-    for part in (_fit_canal(cases), _fit_herniation(cases)):
-        constants |= part[0]
-        heads |= part[1]
-        lines += part[2]
-    return constants, heads, lines
-
-
-def _fit_recess(cases: list[Case]) -> tuple[dict[str, float], dict[str, LogisticHead], list[str]]:
-    names = [f"{kind}_{feature}" for feature in RECESS_FEATURES for kind in ("least", "mean")]
-    rows, truth, people = [], [], []
+def fit_depth(cases: list[Case]) -> tuple[dict[str, float], LogisticHead, list[str]]:
+    """Line and error of the recess network, and the probability of a narrow recess; figures are cross-validated by person."""
+    depths: list[Depth] = []
+    truth, people = [], []
     for case in cases:
-        if coverage(case.axial) is not None:
-            continue
-        for side in SIDES:
-            features = level_features(case.axial, side)
-            rows.append([features[name] for name in names])
-            truth.append(case.truth[side])
-            people.append(case.seed)
-    x, y, who = np.array(rows), np.array(truth), np.array(people)
+        if coverage(case.axial) is None:
+            for side in SIDES:
+                depths.append(case.axial.depths[side])
+                truth.append(case.truth[side])
+                people.append(case.seed)
+    x, spread = np.array([depth.value for depth in depths]), np.array([depth.sd for depth in depths])
+    y, who = np.array(truth), np.array(people)
     predicted = np.zeros_like(y)
     for fold in range(_FOLDS):
         held = who % _FOLDS == fold
-        predicted[held] = np.maximum(_apply(x[held], _ridge(x[~held], y[~held])), 0)
+        slope, intercept = np.polyfit(x[~held], y[~held], 1)
+        predicted[held] = np.maximum(slope * x[held] + intercept, 0.0)
     error = predicted - y
-    weights = _ridge(x, y)
-    spread = np.abs(x[:, names.index("least_gap")] - x[:, names.index("least_lowest")])
-    slope = max(float(np.polyfit(spread, np.abs(error) * np.sqrt(np.pi / 2), 1)[0]), 0.0)
-    sd = float(np.sqrt(max(float(np.mean(error**2)) - slope**2 * float(np.mean(spread**2)), 0.04)))
-    constants = {f"recess.{name}": float(value) for name, value in zip(names, weights[1:], strict=True)}
-    constants |= {"recess.intercept": float(weights[0]), "recess.sd": sd, "recess.sd_per_spread": slope}
-    sds = np.array([recess_depth(dict(zip(names, row, strict=True)), constants)[1] for row in x])
+    slope, intercept = np.polyfit(x, y, 1)
+    scale = float(np.sqrt(max(np.mean(error**2) - _SD_FLOOR**2, 0.01) / np.mean(spread**2)))
+    constants = {"slope": float(slope), "intercept": float(intercept), "sd_scale": scale, "sd_floor": _SD_FLOOR}
+    sds = np.hypot(_SD_FLOOR, scale * spread)
     cut = grading().recess.moderate_at_or_below
     head = logistic_head(("recess_mm", "recess_sd"), np.stack([predicted, sds], axis=1), y <= cut)
-    mid = (y > 0) & (y < 8)
-    raw = x[:, names.index("least_lowest")] - y
+    bands = [(0.0, 2.0), (2.0, 3.6), (3.6, 6.0), (6.0, 20.0)]
+    by_band = ", ".join(
+        f"{low:g}-{high:g} mm {np.abs(error[(y >= low) & (y < high)]).mean():.2f} (n = {((y >= low) & (y < high)).sum()})"
+        for low, high in bands
+        if ((y >= low) & (y < high)).any()
+    )
+    inside = np.abs(error) <= 1.96 * sds
     lines = [
-        f"recess depth, {len(y)} sides, cross-validated by person: mean abs error {np.abs(error).mean():.2f} mm, bias {error.mean():+.2f}, "
-        f"95 % limits {np.percentile(error, 2.5):+.2f} to {np.percentile(error, 97.5):+.2f}; between 0 and 8 mm {np.abs(error[mid]).mean():.2f}; "
-        f"label extent alone {np.abs(raw).mean():.2f}; not covered {1 - len(y) / (2 * len(cases)):.3f}",
+        f"recess depth, {len(y)} sides: mean abs error {np.abs(error).mean():.2f} mm, bias {error.mean():+.2f}, "
+        f"95 % of errors {np.percentile(error, 2.5):+.2f} to {np.percentile(error, 97.5):+.2f}",
+        f"recess depth by true depth: {by_band}",
+        f"stated 95 % interval holds the truth in {inside.mean():.3f}; not covered {1 - len(y) / (2 * len(cases)):.3f}",
     ]
-    return constants, {"recess": head}, lines
+    return constants, head, lines
 
 
-def _fit_canal(cases: list[Case]) -> tuple[dict[str, float], dict[str, LogisticHead], list[str]]:
+def _fit_canal(cases: list[Case]) -> tuple[dict[str, float], list[str]]:
     constants: dict[str, float] = {}
     lines = []
     pairs = [(measure_canal(case.axial, {}), case) for case in cases]
@@ -188,10 +197,10 @@ def _fit_canal(cases: list[Case]) -> tuple[dict[str, float], dict[str, LogisticH
         line, text = _line(f"canal_{name}", x, y)
         constants |= line
         lines.append(f"sac {name}, {len(y)} discs: {text} {unit}")
-    return constants, {}, lines
+    return constants, lines
 
 
-def _fit_herniation(cases: list[Case]) -> tuple[dict[str, float], dict[str, LogisticHead], list[str]]:
+def _fit_herniation(cases: list[Case]) -> tuple[dict[str, float], LogisticHead, list[str]]:
     pairs = [(measure_herniation(case.axial, {}), case) for case in cases]
     found = [(seen, case) for seen, case in pairs if isinstance(seen, Herniation)]
     present = np.array([case.truth["hernia_extent"] >= grading().herniation.present_at_or_above for _, case in found])
@@ -208,7 +217,7 @@ def _fit_herniation(cases: list[Case]) -> tuple[dict[str, float], dict[str, Logi
         f"herniation of 2 mm or more, {len(found)} discs: sensitivity {called[present].mean():.3f} (n = {present.sum()}), "
         f"specificity {(~called[~present]).mean():.3f} (n = {(~present).sum()}); side right {right}/{len(sided)}; extent {text} mm",
     ]
-    return constants, {"herniation": head}, lines
+    return constants, head, lines
 
 
 def _line(name: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[dict[str, float], str]:
@@ -216,18 +225,6 @@ def _line(name: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[di
     error = slope * x + intercept - y
     constants = {f"{name}.slope": float(slope), f"{name}.intercept": float(intercept), f"{name}.sd": float(error.std())}
     return constants, f"mean abs error {np.abs(error).mean():.2f}, before the fit {np.abs(x - y).mean():.2f}"
-
-
-def _ridge(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Intercept and weights; the penalty acts on standardised features."""
-    mean, scale = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-6)
-    z = (x - mean) / scale
-    weights = np.linalg.solve(z.T @ z + _RIDGE * np.eye(x.shape[1]), z.T @ (y - y.mean())) / scale
-    return np.append(y.mean() - weights @ mean, weights)
-
-
-def _apply(x: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(weights[0] + x @ weights[1:])
 
 
 def logistic_head(

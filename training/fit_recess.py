@@ -91,7 +91,7 @@ def stack_sample(
     if mirrored:
         grid[1] = -grid[1]
     place = np.einsum("ij,jrc->irc", turn * (recipe.input.spacing_mm / PIXEL_MM), grid)
-    state = rng.bit_generator.state if rng else None
+    state = rng.bit_generator.state if rng else {}
     pictures = []
     for k in picked:
         centre = crops.anchors[members[k]] + (np.array([BEHIND_MARGIN_MM, 0.0]) + shift) / PIXEL_MM
@@ -186,7 +186,10 @@ def fit_recess(crops_folder: Path, runs: Path, *, threads: int = 1, minutes: flo
     validation = [stack_sample(validation_crops, members, recipe, None) for members in stacks_of(validation_crops)]
     inputs, truth = np.stack([s[0] for s in validation]), np.stack([s[1] for s in validation])
     masks = torch.from_numpy(regions(recipe.input.spacing_mm)).float()
-    network = build(recipe.network).to(memory_format=torch.channels_last).train()
+    network = build(recipe.network).train()
+    for parameter in network.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay))
     optimiser = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     start, best, path = time.monotonic(), math.inf, folder / "best.safetensors"
@@ -199,7 +202,7 @@ def fit_recess(crops_folder: Path, runs: Path, *, threads: int = 1, minutes: flo
             group["lr"] = settings.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
         loss = loss_of(network(images.to(memory_format=torch.channels_last)), depths, masks)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
         optimiser.step()
         average.multi_avg_fn = get_ema_multi_avg_fn(min(settings.ema_decay, (1 + step) / (10 + step)))

@@ -9,6 +9,7 @@ import pytest
 
 from dicom_io.study import Stack
 from inference.measure import Canal, Herniation, Missing, Size, measure_level
+from inference.recess_depth import Depth
 from inference.segment import AxialReading
 from tests.inference.axial_scene import MARGIN, disc, painted_reading, stack
 
@@ -56,12 +57,27 @@ def test_slices_tilted_against_the_disc_are_corrected_by_the_cosine() -> None:
     assert size(measure_level(tilted, {}).recess["left"]).value == pytest.approx(expected, abs=0.01)
 
 
-def test_fit_in_the_card_is_applied_and_never_gives_less_than_nothing() -> None:
-    reading = painted_reading(depth_left=2.0, depth_right=6.0)
-    sizes = measure_level(reading, {"recess.intercept": -3.0, "recess.least_lowest": 1.0, "recess.sd": 0.7})
-    assert size(sizes.recess["left"]).value == 0.0
-    assert size(sizes.recess["right"]).value == pytest.approx(3.0, abs=0.15)
-    assert size(sizes.recess["right"]).sd == pytest.approx(0.7)
+def test_depth_of_the_recess_network_is_taken_before_the_extent_of_the_label() -> None:
+    depths = {"left": Depth(2.9, 0.5, (2.8, 3.0)), "right": Depth(7.1, 0.4, (7.0, 7.2))}
+    sizes = measure_level(replace(painted_reading(), depths=depths), {})
+    assert size(sizes.recess["left"]).value == 2.9
+    assert size(sizes.recess["right"]).sd == 0.4
+
+
+def test_window_and_mirror_image_that_disagree_give_no_millimetre() -> None:
+    depths = {"left": Depth(4.0, 0.5, (1.0, 7.0)), "right": Depth(7.1, 0.4, (7.0, 7.2))}
+    sizes = measure_level(replace(painted_reading(), depths=depths), {})
+    assert isinstance(sizes.recess["left"], Missing)
+    assert sizes.recess["left"].reason == "measures disagree"
+    assert isinstance(sizes.recess["right"], Size)
+
+
+def test_slope_of_the_card_carries_label_areas_to_square_millimetres() -> None:
+    plain = measure_level(painted_reading(), {}).canal
+    carried = measure_level(painted_reading(), {"canal_area.slope": 0.9, "canal_area.intercept": 5.0}).canal
+    assert isinstance(plain, Canal)
+    assert isinstance(carried, Canal)
+    assert carried.area.value == pytest.approx(0.9 * plain.area.value + 5.0)
 
 
 @pytest.mark.parametrize("area", [60.0, 150.0, 230.0])

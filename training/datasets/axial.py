@@ -227,7 +227,7 @@ def crop_sample(crops: Crops, index: int, placement: Placement, recipe: Recipe) 
     inside = (nearest[0] >= 0) & (nearest[0] < height) & (nearest[1] >= 0) & (nearest[1] < width)
     labels = crops.labels[index][np.clip(nearest[0], 0, height - 1), np.clip(nearest[1], 0, width - 1)]
     labels = swap_sides(labels) if placement.mirrored else labels
-    target = np.where(inside, labels, IGNORE).astype(np.int64)
+    target = np.where(inside, labels.astype(np.int64), IGNORE)
     return Sample(image[None].astype(np.float32), target, 0, f"phantom-{crops.seeds[index]}")
 
 
@@ -240,7 +240,7 @@ def _smoothed(picture: FloatImage, placement: Placement) -> FloatImage:
 
 def degraded(image: FloatImage, pixel_mm: float, recipe: Augmentation, rng: np.random.Generator) -> FloatImage:
     """A picture (H, W) scaled to 0..1 with other contrast, shading, sharpness and noise."""
-    result = image
+    result: NDArray[Any] = image
     if rng.random() < 0.7:
         result = np.clip(result, 0, None) ** rng.uniform(*recipe.gamma)
     if rng.random() < 0.5:

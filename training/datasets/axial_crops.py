@@ -104,7 +104,8 @@ def _shard(job: tuple[Path, str, int]) -> None:
     for seed in range(start, start + _PEOPLE_PER_SHARD):
         entries += _person(split, seed)
     temporary = path.with_name(path.stem + ".part.npz")
-    np.savez_compressed(temporary, **{name: np.stack([entry[name] for entry in entries]) for name in entries[0]})
+    arrays: dict[str, Any] = {name: np.stack([entry[name] for entry in entries]) for name in entries[0]}
+    np.savez_compressed(temporary, **arrays)
     temporary.replace(path)
 
 
