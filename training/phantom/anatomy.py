@@ -136,6 +136,7 @@ class Anatomy:
     bmi: float
     cortex: float
     muscle_fat: tuple[float, float]
+    muscle_size: tuple[float, float, float]
     vessel_shift: tuple[float, float, float]
     settings: PhantomSettings
 
@@ -389,6 +390,7 @@ def draw_anatomy(seed: int, *, settings: PhantomSettings | None = None) -> Anato
         bmi=_normal(rng, 27, 4.5, 19, 42),
         cortex=_normal(rng, 0.85, 0.2, 0.45, 1.4),
         muscle_fat=(fat, float(np.clip(fat * rng.uniform(0.3, 0.6), 0.02, 0.2))),
+        muscle_size=(_normal(rng, 1, 0.12, 0.7, 1.3), _normal(rng, 1, 0.06, 0.85, 1.15), _normal(rng, 0, 1.5)),
         vessel_shift=(float(rng.normal(0, 4)), float(rng.normal(0, 3)), float(rng.uniform(-12, 8))),
         settings=s,
     )

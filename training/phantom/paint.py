@@ -70,14 +70,17 @@ def paint_surround(canvas: Canvas, anatomy: Anatomy, u: Field, v: Field, t: Fiel
     canvas.tissue(np.ones_like(u), "fat", 1.0)
     for w in canvas.weightings:
         canvas.fat[w] *= 1 + np.float32(0.035) * lobule
-    canvas.tissue(_cover(np.abs(lobule) - 0.035, 0.12) * 0.3, "ligament")
+    canvas.tissue(_cover(np.abs(lobule) - 0.03, 0.12) * 0.16, "ligament")
     loops = grain(seed, 6, lps[..., 0], lps[..., 1], lps[..., 2], (9, 9, 12))
     canvas.tissue(_cover(f["bowel"], 2 * h) * _cover(-loops - 0.1, 0.5), "bowel", 1 + 0.35 * loops)
     fat_post, fat_psoas = anatomy.muscle_fat
-    streak = grain(seed, 1, u, v, t, (0.75, 0.95, 2.6))
-    coarse = grain(seed, 2, u, v, t, (3.5, 3.5, 9.0))
-    mix = 0.8 * streak + 0.6 * coarse
-    deep = 1 + 0.9 * np.exp(-np.clip(v - 24, 0, None) / 8) + 0.35 * np.clip(1 - np.abs(u) / 30, 0, 1)
+    # fibres and the fat between them run away from the facets: bands in polar coordinates around the arch
+    angle = np.arctan2(v - 12, np.abs(u) + 2) * np.sign(u)
+    reach = np.hypot(v - 12, u)
+    streak = grain(seed, 1, angle * 24, reach, t, (0.9, 5.0, 4.0))
+    coarse = grain(seed, 2, u, v, t, (4.0, 4.0, 9.0))
+    mix = 0.9 * streak + 0.45 * coarse
+    deep = 0.8 + 1.3 * np.exp(-np.clip(reach - 16, 0, None) / 9) + 0.3 * np.clip(1 - np.abs(u) / 30, 0, 1)
     septum = 1 - np.clip(np.abs(grain(seed, 7, u, v, t, (2.2, 3.0, 11.0))) / 0.16, 0, 1)
     for name, share in (
         ("quadratus", fat_psoas),
@@ -119,8 +122,12 @@ def paint_spine(canvas: Canvas, scene: Scene, u: Field, v: Field, t: Field, h: f
     thin = anatomy.cortex * (1 + 0.3 * marrow)
 
     # clear the place of muscle and vessels around the canal: epidural and foraminal fat
-    fatty = np.maximum(np.abs(u - 0.3) - 26, np.abs(v - 8) - 15).astype(np.float32)
+    foramen = np.maximum(np.abs(u) - 26 - 3 * patch, np.abs(v + 1) - 8)
+    fatty = np.minimum(foramen, np.maximum(np.abs(u) - 13, np.abs(v - 8) - 14)).astype(np.float32)
     canvas.tissue(_cover(fatty, 3.0), "fat", 1 + 0.04 * marrow)
+    strip = np.minimum(f["sap"], f["iap"]) - 1.0 - 1.2 * patch - 1.2 * marrow - 7 * anatomy.muscle_fat[0]
+    strip = np.maximum(strip, np.abs(u) - 30)
+    canvas.tissue(_cover(strip.astype(np.float32), 1.5) * (v > 6) * np.float32(0.85), "fat", 1 + 0.04 * marrow)
     behind = np.maximum(np.abs(u) - 3.2, np.abs(v - 34) - 14).astype(np.float32)
     canvas.tissue(_cover(behind, 2.0) * np.float32(0.7), "ligament", share_of_fat=0.45)
     veins = grain(seed, 8, u, v, t, (1.1, 1.1, 3.0))
@@ -164,7 +171,7 @@ def _paint_disc(
     if not near.any():
         return
     depth = -f["outline"]
-    lamella = (1 + 0.16 * np.cos(depth * np.float32(2 * np.pi / 1.9)) + 0.07 * fine).astype(np.float32)
+    lamella = (1 + 0.07 * np.cos(depth * np.float32(2 * np.pi / 1.9)) + 0.07 * fine).astype(np.float32)
     outer = np.clip(depth / 2.2, 0, 1) * 0.35 + 0.65
     canvas.tissue(_cover(f["disc"], h), "annulus", lamella * outer)
     for i, mask in enumerate(zone_of(anatomy, t)):

@@ -105,8 +105,8 @@ def draw_acquisition(
     flip = bool(rng.random() < 0.5)
     hertz = 224 * scanner.tesla / 1.5
     shift = hertz / float(rng.uniform(150, 320)) * (acquired[0] / pixel_mm) * float(rng.choice([-1, 1]))
-    normalised = bool(rng.random() < 0.5)
-    beta = 0.15 if normalised else float(rng.uniform(0.4, 1.5))
+    normalised = bool(rng.random() < 0.4)
+    beta = float(rng.uniform(0, 0.6)) if normalised else float(rng.uniform(0.6, 1.8))
     return Acquisition(
         keep_row=keep[0] if flip else keep[1],
         keep_column=keep[1] if flip else keep[0],
@@ -114,14 +114,14 @@ def draw_acquisition(
         fat_shift_px=shift,
         shift_along_rows=bool(rng.random() < 0.5),
         noise=float(np.exp(rng.normal(np.log(0.013), 0.45))),
-        bias=0.42 * beta,
+        bias=0.85 * beta,
         bias_lateral=0.16 * beta * float(rng.uniform(0, 1)),
         bias_curve=0.2 * beta * float(rng.uniform(-0.5, 1)),
         ghost=float(rng.uniform(0.0, 0.03)) if rng.random() < 0.4 else 0.0,
         ghost_shift=float(rng.uniform(0.15, 0.45)),
         ghost_along_rows=bool(rng.random() < 0.5),
         # a saturation band in front of the spine darkens what moves there
-        band_edge=float(rng.uniform(-0.95, -0.6)) if rng.random() < 0.65 else None,
+        band_edge=float(rng.uniform(-0.9, -0.5)) if rng.random() < 0.75 else None,
         band_left=float(rng.uniform(0.02, 0.35)),
     )
 

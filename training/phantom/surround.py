@@ -31,19 +31,22 @@ def surround_fields(anatomy: Anatomy, u: Field, v: Field, t: Field, lps: Field) 
     def at(*values: float) -> Field:
         return _along(anatomy, t, dict(zip(names, values, strict=True))) * size
 
-    au = np.abs(u - 0.5)
-    side = np.sign(u) * 1.5
+    front_size, back_size, uneven = anatomy.muscle_size
+    au = np.abs(u)
+    side = np.sign(u) * np.float32(uneven)
     out: dict[str, Field] = {}
     half = at(22, 25, 26.5, 26, 24)
     out["psoas"] = superellipse(
         au - half - at(7, 12, 15, 21, 28),
         v + at(14, 14, 15, 25, 38),
-        at(9, 14, 16, 14.5, 13),
-        at(14, 20, 22, 19.5, 17),
+        at(9, 14, 16.5, 15, 13) * front_size + 0.3 * side,
+        at(14, 20, 22, 19.5, 17) * front_size,
         2.2,
     )
-    cu, cv = at(33, 36, 35, 29, 22), at(36, 38, 38, 39, 36)
-    block = superellipse(au - cu - side, v - cv, at(33, 36, 34, 27, 20), at(20, 22, 22.5, 19, 13), 2.7)
+    cu, cv = at(33, 36, 35, 29, 22), at(34, 35, 35, 36, 34)
+    block = superellipse(
+        au - cu - side, v - cv, at(33, 36, 34, 27, 20) * back_size, at(23, 26, 27, 24, 16) * back_size, 2.7
+    )
     cleft = np.abs(au - (29 - 0.22 * (v - 20))) - 0.5
     # the erector group thins out over the sacrum
     out["multifidus"] = np.maximum(np.maximum(block, -cleft), 3.2 - au)

@@ -25,7 +25,6 @@ from training.phantom.shapes import (
 _FAR = np.float32(99.0)
 _OUTLINE_N = 2.35
 _POSTERIOR_K = 5.0
-_BULGE_HALF_HEIGHT = 9.0
 _JOINT_UP, _JOINT_DOWN = 11.0, 11.0
 _SACRAL_WING = {
     "S1": (46.0, 13.0),
@@ -59,12 +58,15 @@ def _bulge(disc: DiscDraw, u: Field, w: Field) -> Field:
 def disc_field(disc: DiscDraw, u: Field, v: Field, t: Field, outline: Field) -> Field:
     """Disc with its circumferential bulge; `outline` is `disc_outline` at the same points."""
     w = t - np.float32(disc.t)
-    solid = np.maximum(outline, np.abs(w) - endplate_half_height(disc, u, v))
+    half = endplate_half_height(disc, u, v)
+    solid = np.maximum(outline, np.abs(w) - half)
     if disc.bulge <= 0:
-        return solid
+        return np.asarray(solid)
     weight = np.clip((v + disc.depth * 0.8) / 10, 0.3, 1)
-    rim = np.maximum(outline - weight * _bulge(disc, u, w), np.maximum(-outline - 1, np.abs(w) - _BULGE_HALF_HEIGHT))
-    return np.minimum(solid, rim.astype(np.float32))
+    # over the edges of the bodies the bulge thins out within a few mm
+    beyond = np.maximum(np.abs(w) - half, 0)
+    rim = np.maximum(outline - weight * _bulge(disc, u, w), beyond - outline - 1)
+    return np.asarray(np.minimum(solid, rim), dtype=np.float32)
 
 
 def body_field(
