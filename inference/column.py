@@ -5,9 +5,9 @@ Pure geometry on labels (rows head to foot, columns front to back, square pixels
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,11 @@ class ColumnLimits(BaseModel):
     canal_height_mm: float
     canal_ap_mm: tuple[float, float]
     canal_beside_discs: float
+    bodies_between: float
+    step_ratio: float
+    ap_ratio: float
+    bend_deg: float
+    posterior_gap_mm: float
     min_discs: int
     min_found: float
     lowest_margin_mm: float
@@ -73,6 +78,7 @@ class Column:
     canal: NDArray[np.bool_]
     canal_front: NDArray[np.float64]
     """Column of the canal's front edge for every row; nan where the canal is not seen or extrapolated."""
+    vertebra: NDArray[np.bool_]
     discs: tuple[FlatDisc, ...]
     gaps: tuple[int, ...]
     """Numbers (from the lowest, 0) of discs above which the next seems to have been missed."""
@@ -106,7 +112,8 @@ def find_column(label_map: Labels, spacing_mm: float) -> Column | None:
     if not found:
         return None
     chain = _longest_chain(sorted(found, key=lambda disc: -disc.centre[0]), spacing_mm, limits)
-    return Column(canal, front, chain, _gaps(chain, spacing_mm, limits), spacing_mm)
+    vertebra = label_map == labels.value("vertebra")
+    return Column(canal, front, vertebra, chain, _gaps(chain, spacing_mm, limits), spacing_mm)
 
 
 def measure_disc(mask: NDArray[np.bool_], spacing_mm: float) -> FlatDisc:
@@ -141,21 +148,70 @@ def column_faults(column: Column | None) -> tuple[str, ...]:
         steps = np.array(disc_steps(column.discs, column.spacing_mm))
         if not _within(np.median(steps), limits.spacing_mm):
             faults.append(f"the discs follow each other every {np.median(steps):.0f} mm")
+    return (*faults, *_canal_faults(column, limits), *_form_faults(column, limits))
+
+
+def _canal_faults(column: Column, limits: ColumnLimits) -> list[str]:
     rows = np.arange(int(column.discs[-1].centre[0]), int(column.discs[0].centre[0]) + 1)
     depth = column.canal[rows].sum(axis=1) * column.spacing_mm
-    if len(rows) and (depth > 0).mean() < limits.canal_beside_discs:
-        faults.append("no canal runs behind the discs over their length")
-    elif len(rows) and not _within(np.median(depth[depth > 0]), limits.canal_ap_mm):
-        faults.append(f"the canal behind the discs is {np.median(depth[depth > 0]):.0f} mm wide")
-    return tuple(faults)
+    if (depth > 0).mean() < limits.canal_beside_discs:
+        return ["no canal runs behind the discs over their length"]
+    if not _within(np.median(depth[depth > 0]), limits.canal_ap_mm):
+        return [f"the canal behind the discs is {np.median(depth[depth > 0]):.0f} mm wide"]
+    return []
+
+
+def _form_faults(column: Column, limits: ColumnLimits) -> list[str]:
+    """What a real column has and a chance pattern lacks: bodies between the discs, even sizes and steps, discs across its course."""
+    if len(column.discs) < limits.min_discs:
+        return []
+    form = column_form(column)
+    faults = []
+    if form["bodies_between"] < limits.bodies_between:
+        faults.append("no vertebral bodies fill the room between the discs")
+    if form["step_ratio"] > limits.step_ratio:
+        faults.append("the discs do not follow each other at even distances")
+    if form["ap_ratio"] > limits.ap_ratio:
+        faults.append("the discs differ too much in length")
+    if form["bend_deg"] > limits.bend_deg:
+        faults.append("the discs do not lie across the course of the column")
+    if form["posterior_gap_mm"] > limits.posterior_gap_mm:
+        faults.append("the canal does not run close behind the discs")
+    return faults
+
+
+def column_form(column: Column) -> dict[str, float]:
+    """Regularity of a column of two discs or more: see the limits of the same names in `configs/column.toml`."""
+    discs, spacing = column.discs, column.spacing_mm
+    steps = np.array(disc_steps(discs, spacing))
+    aps = np.array([disc.ap_mm for disc in discs])
+    filled, bends = [], []
+    for lower, upper in pairwise(discs):
+        course = upper.centre - lower.centre
+        length = float(np.linalg.norm(course))
+        for disc in (lower, upper):
+            bends.append(float(np.degrees(np.arccos(np.clip(disc.up @ course / length, -1, 1)))))
+        along = np.linspace(0.3, 0.7, 9)[:, None, None] * course
+        across = np.linspace(-0.3, 0.3, 9)[None, :, None] * (lower.ap_mm + upper.ap_mm) / 2 / spacing * lower.back
+        points = np.rint(lower.centre + along + across).astype(int).reshape(-1, 2)
+        inside = np.clip(points, 0, np.array(column.vertebra.shape) - 1)
+        filled.append(float(column.vertebra[inside[:, 0], inside[:, 1]].mean()))
+    gaps = []
+    for disc in discs:
+        row = int(np.clip(round(disc.posterior[0]), 0, len(column.canal_front) - 1))
+        gaps.append(abs(column.canal_front[row] - disc.posterior[1]) * spacing)
+    return {
+        "bodies_between": float(np.median(filled)),
+        "step_ratio": float(steps.max() / steps.min()),
+        "ap_ratio": float(aps.max() / aps.min()),
+        "bend_deg": float(np.median(bends)),
+        "posterior_gap_mm": float(np.median(gaps)),
+    }
 
 
 def disc_steps(discs: tuple[FlatDisc, ...], spacing_mm: float) -> list[float]:
     """Distances in mm between the centres of neighbouring discs."""
-    return [
-        float(np.linalg.norm(upper.centre - lower.centre) * spacing_mm)
-        for lower, upper in itertools.pairwise(discs)
-    ]
+    return [float(np.linalg.norm(upper.centre - lower.centre) * spacing_mm) for lower, upper in pairwise(discs)]
 
 
 def _within(value: float | np.floating[Any], bounds: tuple[float, float]) -> bool:

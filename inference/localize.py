@@ -34,6 +34,12 @@ _SURE, _DOUBT, _WEAK = 0.95, 0.6, 0.5
 """Confidence of a name without doubt, with one reason to doubt, and with several. Expert estimates, not calibrated."""
 
 
+_CANAL_SURE, _CANAL_ROWS = 0.5, 10
+"""A pixel counts as canal above this probability; fewer rows with canal than this are no canal."""
+_WINDOWS_MM = (32.0, 18.0, 14.0)
+"""Distance from the middle of the canal within which slices are looked at, narrowing in; an adult canal is 20-28 mm wide."""
+
+
 @dataclass(frozen=True)
 class Disc:
     """One disc: its name and why, where it lies (LPS mm), how large it is, and how likely it is herniated."""
@@ -86,7 +92,7 @@ def locate_discs(volume: Volume, segmenter: Segmenter) -> Localization:
         return _not_lumbar(volume.grid.shape, str(error))
     pictures = normalise(turned.planes, segmenter.card.input)
     probabilities = segmenter.probabilities(pictures[:, None])
-    middle = _middle_slice(probabilities[:, anatomy().sagittal.value("canal")])
+    middle = _middle_slice(probabilities[:, anatomy().sagittal.value("canal")], turned.step_mm)
     if middle is None:
         return _not_lumbar(volume.grid.shape, "no spinal canal was found")
     section = _curved_section(probabilities, middle, turned.step_mm)
@@ -113,21 +119,30 @@ def _not_lumbar(shape: tuple[int, int, int], reason: str, score: float = 0.0) ->
     return Localization((), np.zeros(shape, dtype=np.uint8), "uncertain", (reason,), False, score, reason)
 
 
-def _middle_slice(canal: NDArray[np.float32]) -> NDArray[np.float64] | None:
-    """Fractional slice index of the middle of the canal for every row (R,), smooth along the spine; None without a canal."""
-    weight = np.where(canal > 0.5, canal, 0.0).sum(axis=2).astype(np.float64)
-    per_row = weight.sum(axis=0)
-    seen = per_row > 0
-    if seen.sum() < 10:
+def _middle_slice(canal: NDArray[np.float32], step_mm: float) -> NDArray[np.float64] | None:
+    """Fractional slice index of the middle of the canal for every row (R,), smooth along the spine; None without a canal.
+
+    Starts from the slice with most canal and narrows in, so that what is taken for canal far to the side does not pull.
+    """
+    weight = np.where(canal > _CANAL_SURE, canal, 0.0).sum(axis=2).astype(np.float64)
+    if (weight.sum(axis=0) > 0).sum() < _CANAL_ROWS:
         return None
-    rows = np.arange(canal.shape[1], dtype=np.float64)
-    slices = np.arange(canal.shape[0], dtype=np.float64)
-    centre = (slices[:, None] * weight).sum(axis=0)[seen] / per_row[seen]
-    scale = max(1.0, float(np.ptp(rows[seen])))
-    fit = np.polynomial.Polynomial.fit(rows[seen] / scale, centre, 2, w=np.sqrt(per_row[seen]))
-    low, high = rows[seen].min(), rows[seen].max()
-    smooth = fit(np.clip(rows, low, high) / scale)
-    return np.clip(smooth, 0, canal.shape[0] - 1)
+    rows, slices = np.arange(canal.shape[1], dtype=np.float64), np.arange(canal.shape[0], dtype=np.float64)
+    profile = ndimage.gaussian_filter1d(weight.sum(axis=1), 6.0 / step_mm, mode="constant")
+    middle = np.full(len(rows), float(profile.argmax()))
+    for window_mm in _WINDOWS_MM:
+        near = np.abs(slices[:, None] - middle[None]) * step_mm <= window_mm
+        part = weight * near
+        per_row = part.sum(axis=0)
+        seen = per_row > 0
+        if seen.sum() < _CANAL_ROWS:
+            return None
+        centre = (slices[:, None] * part).sum(axis=0)[seen] / per_row[seen]
+        scale = max(1.0, float(np.ptp(rows[seen])))
+        fit = np.polynomial.Polynomial.fit(rows[seen] / scale, centre, 2, w=np.sqrt(per_row[seen]))
+        low, high = rows[seen].min(), rows[seen].max()
+        middle = np.clip(fit(np.clip(rows, low, high) / scale), 0, canal.shape[0] - 1)
+    return middle
 
 
 def _curved_section(
