@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from io import BytesIO
 from typing import Any
 
@@ -83,7 +84,12 @@ def study_series() -> list[Series]:
 
 
 def datasets(seed: int = 0) -> list[tuple[str, Dataset]]:
-    """Name and data set of every object of the good study of this seed."""
+    """Name and data set of every object of the good study of this seed, free to be changed."""
+    return [(name, copy.deepcopy(dataset)) for name, dataset in _datasets(seed)]
+
+
+@cache
+def _datasets(seed: int) -> list[tuple[str, Dataset]]:
     made: list[tuple[str, Dataset]] = []
     for series in study_series():
         for number, (position, orientation) in enumerate(zip(series.positions, series.orientations, strict=True)):
