@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from inference.provenance import software
 
 _NEEDED_FREE_BYTES = 2 * 1024**3  # originals, decoded pixels and results of one large study
-_NETWORKS = ("sagittal", "axial")
+_NETWORKS = ("sagittal", "axial", "axial_recess")
 _SYNTAXES = {
     "1.2.840.10008.1.2.5": "RLE",
     "1.2.840.10008.1.2.4.70": "JPEG lossless",

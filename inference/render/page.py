@@ -47,6 +47,7 @@ ROLE_WORDS = {
     "other": "not used",
 }
 NO_FLAG = "No flag raised in the levels that were read."
+NOTHING_READ = "No value could be read; this says nothing about the spine."
 NO_EXAM = "No examination was entered."
 _FIELDS_IN_ANSWER = 6  # the rest stands with the rules below
 _IMAGING = "imaging:"  # inputs of a rule that come from the images, not from the examination
@@ -141,7 +142,7 @@ def page_of(report: Report) -> Page:
         abstained=report.abstained_reason or "" if report.status == "abstained" else "",
         answers=(wait_answer(report.triage), explain_answer(report.concordance), _flag_answer(report, flags)),
         flags=tuple(_finding_row(report, finding) for finding in flags),
-        no_flag="" if flags or report.status == "abstained" else NO_FLAG,
+        no_flag=_no_flag(report, flags),
         read=tuple(_finding_row(report, finding) for finding in unflagged),
         withheld=tuple(_withheld_row(item) for item in sorted(report.withheld, key=_withheld_order)),
         parts=_parts(report),
@@ -175,6 +176,13 @@ def explain_answer(concordance: Concordance | None) -> Answer:
     return Answer(question, VERDICT_WORDS[concordance.verdict], line, "plain")
 
 
+def _no_flag(report: Report, flags: list[Finding]) -> str:
+    """What stands in place of flags: that none was raised where something was read, or that nothing was read."""
+    if flags or report.status == "abstained":
+        return ""
+    return NO_FLAG if report.findings else NOTHING_READ
+
+
 def _flag_answer(report: Report, flags: list[Finding]) -> Answer:
     question = "What was flagged"
     if report.status == "abstained":
@@ -182,6 +190,8 @@ def _flag_answer(report: Report, flags: list[Finding]) -> Answer:
     held = (
         f"{len(report.withheld)} value{'s' if len(report.withheld) != 1 else ''} withheld." if report.withheld else ""
     )
+    if not report.findings:
+        return Answer(question, "nothing read", f"{NOTHING_READ} {held}".strip(), "unknown")
     if not flags:
         return Answer(question, "no flag", f"{NO_FLAG} {held}".strip(), "quiet")
     worst = max(SEVERITY_RANK[f.severity] for f in flags)

@@ -102,6 +102,13 @@ def test_study_without_flag_says_so_and_never_that_it_is_normal() -> None:
         assert not re.search(r"\bnormal\b(?! or mild)", words)
 
 
+def test_study_in_which_every_value_is_withheld_is_not_called_free_of_flags() -> None:
+    words = _words(sample_report(findings=(), concordance=None))
+    assert NO_FLAG not in words
+    assert "nothing read" in words
+    assert "2 values withheld" in words
+
+
 def test_abstained_study_has_a_reason_and_says_nothing_about_the_spine() -> None:
     words = _words(abstained_report())
     assert "not a lumbar spine: no column of at least four discs was found" in words
