@@ -13,17 +13,10 @@ from math import erf, exp, log, sqrt
 from typing import TYPE_CHECKING, Literal, get_args
 
 from configs import anatomy, grading
-from inference.measure import (
-    SIDES,
-    Canal,
-    LevelSizes,
-    Missing,
-    Size,
-    as_measurement,
-    measure_level,
-)
+from inference.measure import SIDES, Canal, LevelSizes, as_measurement, measure_level
 from inference.report import Evidence, Finding, HerniationType, Kind, Level, Measurement, Severity, Side, Withheld
 from inference.segment import AxialReading
+from inference.sizes import Missing, Size
 
 if TYPE_CHECKING:
     from inference.localize import Disc

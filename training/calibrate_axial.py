@@ -17,15 +17,9 @@ from numpy.typing import NDArray
 from configs import grading
 from dicom_io.geometry import Grid, SourceInstance, Volume
 from dicom_io.study import Stack
+from inference.herniation import Herniation, measure_herniation
 from inference.localize import Disc
-from inference.measure import (
-    SIDES,
-    Canal,
-    Herniation,
-    coverage,
-    measure_canal,
-    measure_herniation,
-)
+from inference.measure import SIDES, Canal, coverage, measure_canal
 from inference.recess_depth import Depth, read_depths
 from inference.segment import AxialReading, AxialSlice, read_windows, sample_window, slice_windows
 from models.calibration import LogisticHead

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from dicom_io.study import Stack
-from inference.measure import Canal, Herniation, Missing, Size, measure_level
+from inference.herniation import Herniation
+from inference.measure import Canal, measure_level
 from inference.recess_depth import Depth
 from inference.segment import AxialReading
+from inference.sizes import Missing, Size
 from tests.inference.axial_scene import MARGIN, disc, painted_reading, stack
 
 

@@ -1,0 +1,152 @@
+"""Herniated material on axial slices: how far beyond the disc, how wide, which type, side and zone.
+
+Types by disc nomenclature 2.0 (Fardon 2014) in the axial plane, zones by Wiltse 1997; limits: configs/reading.toml.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from configs import grading
+from inference.report import HerniationType, Side, Zone
+from inference.segment import AxialReading, AxialSlice, reading
+from inference.sizes import MEMBER, Missing, Size, carried, slices_between, standard_deviation
+
+
+@dataclass(frozen=True)
+class Herniation:
+    """Focal material beyond the disc margin on axial slices; `type` none when there is too little of it.
+
+    `probability` is the network's, not calibrated; `offset_mm` is lateral from the canal's middle, + to the patient's left;
+    `type_uncertain` when base and extent differ by less than can be told.
+    """
+
+    type: HerniationType
+    type_uncertain: bool
+    probability: float
+    extent: Size
+    base_mm: float
+    side: Side
+    zone: Zone
+    offset_mm: float
+    area_mm2: float
+
+
+def canal_middle(axial: AxialReading, item: AxialSlice) -> float:
+    """Column of the canal's middle: halfway between the facets of the two sides, else the middle of the disc."""
+    facets = item.probabilities[axial.channel("facets")].max(axis=0) > MEMBER
+    disc = item.probabilities[axial.channel("disc")]
+    total = max(float(disc.sum()), 1e-6)
+    middle = (
+        float((disc.sum(axis=0) * np.arange(item.window.size)).sum() / total) if total > 1 else item.window.size / 2
+    )
+    right, left = np.flatnonzero(facets[: round(middle)]), np.flatnonzero(facets[round(middle) :])
+    if len(right) and len(left):
+        return (float(right.max()) + round(middle) + float(left.min())) / 2
+    return middle
+
+
+def measure_herniation(axial: AxialReading, constants: Mapping[str, float]) -> Herniation | Missing:
+    """Focal material of the slice where it reaches farthest: extent, base, type, side and zone.
+
+    Types follow disc nomenclature 2.0 in the axial plane: wider than a quarter of the circumference is a bulge, farther than
+    wide an extrusion. Sequestration needs the sagittal stack and is not told here.
+    """
+    inside = slices_between(axial, *reading().slices.recess_mm) + slices_between(
+        axial, reading().slices.recess_mm[1] + 1e-9, reading().slices.disc_mm[1]
+    )
+    if not inside:
+        return Missing("NOT_COVERED", "axial slices do not cover the level")
+    return max(
+        (herniation_on_slice(axial, item, constants) for item in inside),
+        key=lambda found: (found.type != "none", found.extent.value),
+    )
+
+
+def herniation_on_slice(axial: AxialReading, item: AxialSlice, constants: Mapping[str, float]) -> Herniation:
+    """The largest focal piece of herniated material on one slice; type none where it is too small."""
+    settings = reading().herniation
+    pixel = item.window.pixel_mm
+    probability = item.probabilities[axial.channel("herniated_material")]
+    disc = item.probabilities[axial.channel("disc")] > MEMBER
+    piece = _largest_piece(probability > MEMBER)
+    area = float(probability[ndimage.binary_dilation(piece, iterations=2)].sum()) * pixel**2 if piece.any() else 0.0
+    peak = float(ndimage.uniform_filter(probability, 3).max())
+    middle = canal_middle(axial, item)
+    if not piece.any() or not disc.any():
+        point = item.window.to_lps(item.window.size / 2, middle)
+        extent = Size(0.0, standard_deviation(constants, "herniation"), (point, point), item)
+        return Herniation("none", False, peak, extent, 0.0, "midline", "central", 0.0, area)
+    distance, nearest = ndimage.distance_transform_edt(~disc, return_indices=True)
+    farthest = np.unravel_index(int(np.argmax(np.where(piece, distance, -1.0))), piece.shape)
+    root = np.array([nearest[0][farthest], nearest[1][farthest]])
+    length = carried(max(float(distance[farthest]) * pixel - 0.5 * pixel, 0.0), constants, "herniation")
+    base, share = _base(piece, disc, pixel)
+    _rows, columns = np.nonzero(piece)
+    offset = (float(columns.mean()) - middle) * pixel
+    points = (
+        item.window.to_lps(float(root[0]), float(root[1])),
+        item.window.to_lps(float(farthest[0]), float(farthest[1])),
+    )
+    kind: HerniationType = "protrusion" if length < base else "extrusion"
+    if share > settings.focal_share_of_circumference:
+        kind = "bulge"
+    if area < settings.smallest_area_mm2 or length < grading().herniation.present_at_or_above:
+        kind = "none"
+    return Herniation(
+        type=kind,
+        type_uncertain=abs(length - base) < settings.type_uncertain_mm,
+        probability=peak,
+        extent=Size(length, standard_deviation(constants, "herniation"), points, item),
+        base_mm=base,
+        side=_side(offset, axial, item),
+        zone=_zone(abs(offset), axial, item),
+        offset_mm=offset,
+        area_mm2=area,
+    )
+
+
+def _largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    numbers, count = ndimage.label(mask)
+    if count == 0:
+        return mask
+    sizes = np.bincount(numbers.ravel())[1:]
+    return np.asarray(numbers == 1 + int(np.argmax(sizes)))
+
+
+def _base(piece: NDArray[np.bool_], disc: NDArray[np.bool_], pixel_mm: float) -> tuple[float, float]:
+    """Width (mm) of the contact between a piece and its disc, and its share of the disc's circumference."""
+    rim = disc & ~ndimage.binary_erosion(disc)
+    contact = np.argwhere(ndimage.binary_dilation(piece, iterations=2) & rim)
+    if not len(contact):
+        return 0.0, 0.0
+    chord = float(np.linalg.norm(np.ptp(contact, axis=0))) * pixel_mm
+    return chord, len(contact) / max(int(rim.sum()), 1)
+
+
+def _sac_half_width(axial: AxialReading, item: AxialSlice) -> float:
+    sac = item.probabilities[axial.channel("thecal_sac")].sum(axis=1)
+    return float(sac.max()) / 2 * item.window.pixel_mm
+
+
+def _zone(offset_mm: float, axial: AxialReading, item: AxialSlice) -> Zone:
+    """Zone of a lateral offset from the canal's middle (Wiltse 1997, by the canal's own width and usual pedicle lines)."""
+    settings = reading().herniation
+    if offset_mm < settings.central_share_of_sac_half_width * _sac_half_width(axial, item):
+        return "central"
+    if offset_mm < settings.subarticular_to_mm:
+        return "subarticular"
+    return "foraminal" if offset_mm < settings.foraminal_to_mm else "extraforaminal"
+
+
+def _side(offset_mm: float, axial: AxialReading, item: AxialSlice) -> Side:
+    """Side of a lateral offset, + being the patient's left; in the middle third of the central zone neither."""
+    limit = reading().herniation.central_share_of_sac_half_width * _sac_half_width(axial, item) / 3
+    if abs(offset_mm) < limit:
+        return "midline"
+    return "left" if offset_mm > 0 else "right"
