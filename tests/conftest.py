@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from inference.analyze import Engine
+    from training.phantom import StudyTruth
+
+_SMALL_SEED = 9_500_122  # as in the demonstration: one clear subarticular herniation at L4-L5
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -26,3 +32,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("soak"):
             item.add_marker(pytest.mark.skip(reason="long run: make soak"))
+
+
+@pytest.fixture(scope="session")
+def small_study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StudyTruth]:
+    """Folder of a small simulated study (two lowest discs, angled stacks) and what is true of it; not to be written to."""
+    from training.phantom import draw_anatomy, study_files
+
+    folder = tmp_path_factory.mktemp("small_study")
+    return folder, study_files(draw_anatomy(_SMALL_SEED), folder, seed=_SMALL_SEED)
+
+
+@pytest.fixture(scope="session")
+def engine() -> Engine:
+    """The shipped networks on the CPU."""
+    from inference.analyze import Engine
+
+    return Engine.load("cpu")

@@ -1,0 +1,242 @@
+"""A whole study through the reader: nothing in between a finding and a reason, sides as in truth, refusals without findings."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from dicom_io import read_study
+from dicom_io.errors import InputError, NoUsableSeries, UnreadableInput
+from inference.analyze import Engine, Reading, abstain, analyze
+from inference.exam import Exam
+from inference.report import Report
+from training.phantom import StudyTruth
+
+SITES = [("herniation", None), ("recess_stenosis", "left"), ("recess_stenosis", "right"), ("canal_stenosis", None)]
+SADDLE = {"general": {"bb.saddle": True, "bb.retention": True, "time.onset_days": 1}}
+
+
+@pytest.fixture(scope="module")
+def reading(small_study: tuple[Path, StudyTruth], engine: Engine) -> Reading:
+    return analyze(read_study(small_study[0]), engine=engine)
+
+
+def _copy(source: Path, target: Path) -> list[Path]:
+    shutil.copytree(source, target)
+    return sorted(path for path in target.rglob("*.dcm"))
+
+
+def _axial(paths: list[Path]) -> list[Path]:
+    return [path for path in paths if abs(pydicom.dcmread(path).ImageOrientationPatient[0]) > 0.7]
+
+
+def _sites(report: Report, level: str) -> list[tuple[str, str | None]]:
+    """What was read or withheld at a level; a site with a side by its side, the others once."""
+    both = [*report.findings, *report.withheld]
+    kinds = {"recess_stenosis"}
+    return sorted(
+        ((item.kind, item.side if item.kind in kinds else None) for item in both if item.level == level), key=str
+    )
+
+
+def test_every_site_of_the_two_lowest_levels_is_read_or_withheld_and_never_both(reading: Reading) -> None:
+    for level in ("L4-L5", "L5-S1"):
+        assert _sites(reading.report, level) == sorted(SITES, key=str)
+
+
+def test_discs_lie_where_they_are_and_bear_their_names(reading: Reading, small_study: tuple[Path, StudyTruth]) -> None:
+    found = {level.name: level for level in reading.report.levels}
+    for name in ("L3-L4", "L4-L5", "L5-S1"):
+        truth = small_study[1].level(name)
+        plane = found[name].mid_plane
+        offset = np.array(truth.disc_centre_lps) - np.array(plane.point)
+        assert abs(offset @ np.array(plane.normal)) < 5
+
+
+def test_the_herniation_is_on_the_side_where_it_is(reading: Reading, small_study: tuple[Path, StudyTruth]) -> None:
+    truth = small_study[1].level("L4-L5").herniation
+    assert truth is not None
+    (found,) = [f for f in reading.report.findings if f.level == "L4-L5" and f.kind == "herniation"]
+    assert found.side == truth.side
+    assert found.type in ("protrusion", "extrusion", "sequestration")
+
+
+def test_every_measurement_says_where_it_was_taken(reading: Reading) -> None:
+    known = {instance.sop_instance_uid for item in reading.label_maps for instance in item.source.instances}
+    lengths = [m for f in reading.report.findings for m in f.measurements if m.unit == "mm"]
+    assert lengths
+    for measurement in lengths:
+        assert measurement.source_instance in known
+        assert measurement.points_lps is not None
+
+
+def test_the_same_study_gives_the_same_key_and_findings(
+    reading: Reading, small_study: tuple[Path, StudyTruth], engine: Engine
+) -> None:
+    again = analyze(read_study(small_study[0]), engine=engine).report
+    assert again.result_key == reading.report.result_key
+    assert again.findings == reading.report.findings
+
+
+def test_without_axial_slices_the_recess_is_withheld_with_its_reason(
+    small_study: tuple[Path, StudyTruth], engine: Engine, tmp_path: Path
+) -> None:
+    for path in _axial(_copy(small_study[0], tmp_path / "study")):
+        path.unlink()
+    report = analyze(read_study(tmp_path / "study"), engine=engine).report
+    assert report.status == "done"
+    assert not [f for f in report.findings if f.kind == "recess_stenosis"]
+    codes = {w.code for w in report.withheld if w.kind == "recess_stenosis"}
+    assert codes == {"NO_AXIAL_T2"}
+    assert len([w for w in report.withheld if w.kind == "recess_stenosis"]) == 4
+
+
+def test_missing_pixel_spacing_gives_no_millimetre(
+    small_study: tuple[Path, StudyTruth], engine: Engine, tmp_path: Path
+) -> None:
+    for path in _axial(_copy(small_study[0], tmp_path / "study")):
+        dataset = pydicom.dcmread(path)
+        del dataset.PixelSpacing
+        dataset.save_as(path)
+    report = analyze(read_study(tmp_path / "study"), engine=engine).report
+    assert not [m for f in report.findings for m in f.measurements if m.unit in ("mm", "mm2")]
+    assert "NO_PIXEL_SPACING" in {warning.code for warning in report.warnings}
+
+
+def test_a_study_without_a_spine_abstains_and_finds_nothing(
+    small_study: tuple[Path, StudyTruth], engine: Engine, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(4)
+    for path in _copy(small_study[0], tmp_path / "study"):
+        dataset = pydicom.dcmread(path)
+        noise = rng.normal(400, 60, dataset.pixel_array.shape)
+        dataset.PixelData = np.clip(noise, 0, 4000).astype(np.uint16).tobytes()
+        dataset.save_as(path)
+    report = analyze(read_study(tmp_path / "study"), engine=engine).report
+    assert report.status == "abstained"
+    assert report.findings == ()
+    assert report.abstained_reason
+
+
+def test_an_abstention_still_triages_the_examination(small_study: tuple[Path, StudyTruth], tmp_path: Path) -> None:
+    empty = tmp_path / "study"
+    paths = _copy(small_study[0], empty)
+    for path in paths:
+        dataset = pydicom.dcmread(path)
+        dataset.Modality = "CT"
+        dataset.save_as(path)
+    with pytest.raises(NoUsableSeries) as refused:
+        read_study(empty)
+    report = abstain(refused.value, exam=Exam.parse({"exam": SADDLE})).report
+    assert report.status == "abstained"
+    assert report.triage is not None
+    assert report.triage.tier == "T1"
+
+
+def test_everything_is_written_and_dicom_objects_are_valid(reading: Reading, tmp_path: Path) -> None:
+    files = {path.name for path in reading.save(tmp_path, ("json", "html", "pdf", "seg", "sr", "sc"))}
+    assert {"report.json", "report.html", "report.pdf", "seg.dcm", "sr.dcm", "capture-01.dcm"} <= files
+    assert not list(tmp_path.glob(".recess-*"))
+    report = Report.model_validate(json.loads((tmp_path / "report.json").read_text()))
+    assert report == reading.report
+    if shutil.which("dciodvfy") is None:
+        pytest.skip("dciodvfy is not installed (Debian package dicom3tools)")
+    for path in tmp_path.glob("*.dcm"):
+        checked = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
+        complaints = [line for line in checked.stderr.splitlines() if line.startswith(("Error", "Warning"))]
+        assert complaints == [], path.name
+
+
+def test_an_interrupted_write_leaves_the_earlier_result_whole(
+    reading: Reading, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading.save(tmp_path, ("json", "html"))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+
+    def full_disk(*_: object) -> bytes:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("inference.render.pdf.render_pdf", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        reading.save(tmp_path, ("json", "html", "pdf"))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
+def test_the_real_study_is_read_at_the_places_that_readers_marked(recess_data: Path, engine: Engine) -> None:
+    folder = recess_data / "rsna" / "100206310"
+    if not folder.is_dir():
+        pytest.skip("the real study is not on this machine")
+    study = read_study(folder)
+    roles = {stack.series_instance_uid.rsplit(".", 1)[-1]: stack.role for stack in study.stacks}
+    assert roles == {"1012284084": "axial_t2", "1792451510": "sagittal_t2_fs", "2092806862": "sagittal_t1"}
+    report = analyze(study, engine=engine).report
+    assert report.status == "done"
+    planes = {level.name: level.mid_plane for level in report.levels}
+    for level, point in _marked_points(recess_data / "rsna", folder):
+        plane = planes[level]
+        assert abs((point - np.array(plane.point)) @ np.array(plane.normal)) <= 8, level
+    for level in ("L4-L5", "L5-S1"):
+        assert _sites(report, level) == sorted(SITES, key=str)
+
+
+def _marked_points(tables: Path, folder: Path) -> list[tuple[str, np.ndarray]]:
+    import csv
+
+    points = []
+    for row in csv.DictReader((tables / f"{folder.name}_label_coordinates.csv").open()):
+        if "foraminal" in row["condition"]:
+            continue
+        header = pydicom.dcmread(folder / row["series_id"] / f"{row['instance_number']}.dcm", stop_before_pixels=True)
+        orientation = np.array(header.ImageOrientationPatient, dtype=float)
+        down, right = (float(value) for value in header.PixelSpacing)
+        place = np.array(header.ImagePositionPatient, dtype=float)
+        place = place + orientation[:3] * right * float(row["x"]) + orientation[3:] * down * float(row["y"])
+        points.append((row["level"].upper().replace("_", "-"), place))
+    return points
+
+
+def _vendor_files(recess_data: Path) -> list[tuple[Path, str]]:
+    import csv
+
+    root = recess_data / "dicom-vendors"
+    rows = csv.DictReader((root / "manifest.csv").open())
+    return [(root / row["path"], row["expected_decision"]) for row in rows]
+
+
+@pytest.mark.slow
+def test_nothing_that_is_no_lumbar_spine_is_accepted(recess_data: Path, engine: Engine) -> None:
+    if not (recess_data / "dicom-vendors").is_dir():
+        pytest.skip("the vendors' files are not on this machine")
+    wrong = []
+    for path, expected in _vendor_files(recess_data):
+        try:
+            report = analyze(read_study(path), engine=engine).report
+            outcome = report.status
+        except UnreadableInput:
+            outcome = "unreadable"
+        except InputError:
+            outcome = "abstained"
+        allowed = {"unreadable": {"unreadable"}, "not_mr": {"abstained"}, "not_lumbar": {"abstained"}}[expected]
+        if outcome not in allowed:
+            wrong.append((path.name, expected, outcome))
+    assert wrong == []
+
+
+@pytest.mark.slow
+def test_no_folder_of_other_body_parts_is_accepted(recess_data: Path, engine: Engine) -> None:
+    root = recess_data / "dicom-vendors"
+    if not root.is_dir():
+        pytest.skip("the vendors' files are not on this machine")
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        try:
+            studies = [read_study(folder)]
+        except InputError:
+            continue
+        for study in studies:
+            assert analyze(study, engine=engine).report.status == "abstained", folder.name
