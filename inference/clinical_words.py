@@ -87,10 +87,12 @@ def label(key: str, language: str = "en") -> str:
 def entry(key: str, value: Any, language: str = "en") -> str:
     """An entry with its value as recorded."""
     field = key.rpartition(":")[2]
-    if isinstance(value, bool):
-        return label(key, language) if value else f"{label(key, language)}: false"
+    if value is True:
+        return label(key, language)
+    if value is False:
+        value = word("no", language)
     if isinstance(value, (list, tuple)):
-        value = "/".join(str(item) for item in value) or "none"
+        value = "/".join(str(item) for item in value) or word("asked_none", language)
     shown = str(value).replace("_", " ")
     return f"{label(key, language)} {'MRC ' if field.startswith('mrc.') else ''}{shown}"
 

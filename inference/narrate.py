@@ -113,7 +113,7 @@ def _verdict(told: Told, language: str) -> list[Sentence]:
     ]
     if told.contradictions:
         out = [
-            say("W-14", language, pair=" / ".join(label(field, language) for field in item.fields))
+            say("W-14", language, pair=" / ".join(_recorded(field, told.seen, language) for field in item.fields))
             for item in told.contradictions
         ] + out
     if not told.concordance.deficit_recorded:
@@ -214,7 +214,7 @@ def _recorded(key: str, seen: Recorded, language: str) -> str:
     block, _, field = key.partition(":")
     values = seen.general if block == "general" else seen.side("left" if block == "left" else "right")
     value = values.get(field)
-    return label(key, language) if value is None or isinstance(value, (bool, list)) else entry(key, value, language)
+    return label(key, language) if value is None else entry(key, value, language)
 
 
 def _unknown(told: Told, language: str) -> list[Sentence]:
@@ -225,16 +225,20 @@ def _unknown(told: Told, language: str) -> list[Sentence]:
     empty = [side for side in SIDES if side_blank(told.seen, side)]
     out += [say("one_side", language, side=word(side, language)) for side in empty if len(empty) == 1]
     if told.imaging is not None:
-        for finding in told.imaging.findings:
-            if finding.withheld is not None:
-                out.append(_withheld(finding, language))
+        out += _withheld(told.imaging, language)
         out += _not_read(told.imaging, language)
     return out
 
 
-def _withheld(finding: ImagingFinding, language: str) -> Sentence:
-    site = f"{finding.level} {word(finding.side, language)} {word(finding.condition, language)}"
-    return say("W-10", language, site=site, reason=quoted(finding.withheld or "", language))
+def _withheld(imaging: Imaging, language: str) -> list[Sentence]:
+    """One sentence per reason, with all sites that it took away."""
+    sites: dict[str, list[str]] = {}
+    for finding in imaging.findings:
+        if finding.withheld is not None:
+            side = "" if finding.condition == "canal_stenosis" else f"{word(finding.side, language)} "
+            site = f"{finding.level} {side}{word(finding.condition, language)}"
+            sites.setdefault(quoted(finding.withheld, language), []).append(site)
+    return [say("W-10", language, site=join(names), reason=reason) for reason, names in sites.items()]
 
 
 def _not_read(imaging: Imaging, language: str) -> list[Sentence]:
@@ -303,7 +307,7 @@ def narrate_without_exam(
         first = [say("none_flagged", language)]
     else:
         first = [say("nothing_read", language)]
-    unknown = [_withheld(item, language) for item in imaging.findings if item.withheld is not None]
+    unknown = _withheld(imaging, language)
     unknown += [
         say("W-10", language, site=word(item.kind, language), reason=quoted(item.reason, language))
         for item in withheld
