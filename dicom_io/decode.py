@@ -30,8 +30,8 @@ from pydicom.pixels import get_decoder
 from pydicom.uid import UID
 
 from dicom_io.header import Verdict
-from dicom_io.header_reading import HeaderFault, read_header
-from dicom_io.structure import Structure, StructureFault, StructureLimits, walk
+from dicom_io.header_reading import HeaderError, read_header
+from dicom_io.structure import Structure, StructureError, StructureLimits, walk
 
 REQUEST = struct.Struct("<Q")  # length of the object that follows
 REPLY = struct.Struct("<IQ")  # length of the JSON verdict, length of the pixel bytes
@@ -47,7 +47,7 @@ _LOSSY = frozenset(
 _KEPT_BITS = {8: "u1", 16: "u2", 32: "u4"}
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     def __init__(self, code: str, state: str = "refused") -> None:
         super().__init__(code)
         self.code = code
@@ -99,9 +99,9 @@ def examine(
         if syntax in _LOSSY:
             found.append("LOSSY")
         pixels = _pixels(dataset, structure, syntax, limits, found) if header.has_pixels else None
-    except (_Refused, HeaderFault) as fault:
+    except (_RefusedError, HeaderError) as fault:
         return Verdict(fault.state, fault.code, tuple(found), header), None
-    except StructureFault as fault:
+    except StructureError as fault:
         return Verdict("refused" if fault.refused else "quarantined", fault.code, tuple(found), header), None
     except (MemoryError, RecursionError):
         return Verdict("refused", "LIMIT", tuple(found), header), None
@@ -137,10 +137,10 @@ def _confine(settings: dict[str, Any]) -> None:
 def _file_meta(data: bytes, found: list[str]) -> tuple[str, int]:
     """Transfer syntax UID and where the data set begins."""
     if not data:
-        raise _Refused("EMPTY")
+        raise _RefusedError("EMPTY")
     if data[128:132] != b"DICM":
         if data[:4] != b"\x02\x00\x00\x00":
-            raise _Refused("NOT_DICOM")
+            raise _RefusedError("NOT_DICOM")
         found.append("NO_PREAMBLE")
     elif data.startswith(_EXECUTABLE_PREAMBLES):
         found.append("PREAMBLE_EXECUTABLE")
@@ -150,11 +150,11 @@ def _file_meta(data: bytes, found: list[str]) -> tuple[str, int]:
         meta = _read_file_meta_info(stream)
         syntax = str(meta.get("TransferSyntaxUID", "")).strip(" \0")
     except Exception as error:
-        raise _Refused("TRUNCATED") from error
+        raise _RefusedError("TRUNCATED") from error
     if not syntax or not UID(syntax).is_transfer_syntax or UID(syntax).is_private:
-        raise _Refused("SYNTAX_UNKNOWN", "quarantined")
+        raise _RefusedError("SYNTAX_UNKNOWN", "quarantined")
     if stream.tell() >= len(data):
-        raise _Refused("TRUNCATED")
+        raise _RefusedError("TRUNCATED")
     return syntax, stream.tell()
 
 
@@ -167,11 +167,11 @@ def _inflate(data: bytes, start: int, syntax: str, limits: dict[str, Any]) -> tu
     try:
         body = inflater.decompress(data[start:], most)
     except zlib.error as error:
-        raise _Refused("TRUNCATED") from error
+        raise _RefusedError("TRUNCATED") from error
     if inflater.unconsumed_tail:
-        raise _Refused("DECOMPRESSION_LIMIT")
+        raise _RefusedError("DECOMPRESSION_LIMIT")
     if not inflater.eof:
-        raise _Refused("TRUNCATED")
+        raise _RefusedError("TRUNCATED")
     return body, 0
 
 
@@ -185,7 +185,7 @@ def _parse(data: bytes, structure: Structure) -> Dataset:
     dataset = pydicom.dcmread(BytesIO(data), force=True)
     expected = {tag for tag in structure.tags if tag & 0xFFFF and tag >> 16 != 0xFFFC}
     if not expected <= {int(tag) for tag in dataset.keys()} or not expected:  # noqa: SIM118 (a Dataset iterates values)
-        raise _Refused("TRUNCATED")
+        raise _RefusedError("TRUNCATED")
     return dataset
 
 
@@ -193,11 +193,11 @@ def _integer(dataset: Dataset, keyword: str, default: int | None = None) -> int:
     """An unsigned value that decides how pixels are read; anything but one small integer is a fault."""
     value = dataset.get(keyword, default)
     if isinstance(value, MultiValue) or value is None or isinstance(value, bytes | float):
-        raise _Refused("PIXEL_FORMAT", "quarantined")
+        raise _RefusedError("PIXEL_FORMAT", "quarantined")
     try:
         return int(str(value))
     except ValueError as error:
-        raise _Refused("PIXEL_FORMAT", "quarantined") from error
+        raise _RefusedError("PIXEL_FORMAT", "quarantined") from error
 
 
 def _pixels(
@@ -209,18 +209,18 @@ def _pixels(
     allocated, stored = _integer(dataset, "BitsAllocated"), _integer(dataset, "BitsStored")
     high, signed = _integer(dataset, "HighBit", stored - 1), _integer(dataset, "PixelRepresentation", 0)
     if not (0 < rows <= limits["max_rows_columns"] and 0 < columns <= limits["max_rows_columns"]):
-        raise _Refused("DIMENSION_LIMIT")
+        raise _RefusedError("DIMENSION_LIMIT")
     if not 0 < frames <= limits["max_frames"]:
-        raise _Refused("DIMENSION_LIMIT")
+        raise _RefusedError("DIMENSION_LIMIT")
     if samples != 1 or allocated not in _KEPT_BITS or not 0 < stored <= allocated or signed not in (0, 1):
-        raise _Refused("COLOUR" if samples != 1 else "PIXEL_FORMAT", "quarantined")
+        raise _RefusedError("COLOUR" if samples != 1 else "PIXEL_FORMAT", "quarantined")
     if not stored - 1 <= high < allocated:
-        raise _Refused("PIXEL_FORMAT", "quarantined")
+        raise _RefusedError("PIXEL_FORMAT", "quarantined")
     size = rows * columns * frames * allocated // 8
     if size > limits["max_decoded_bytes"]:
-        raise _Refused("DIMENSION_LIMIT")
+        raise _RefusedError("DIMENSION_LIMIT")
     if "PixelData" not in dataset:
-        raise _Refused("PIXEL_FORMAT", "quarantined")
+        raise _RefusedError("PIXEL_FORMAT", "quarantined")
     if structure.pixel_length >= 0:
         values = _native(dataset.PixelData, size, allocated, syntax != _BIG_ENDIAN, found)
         values = _masked(values, allocated, stored, high, bool(signed))
@@ -231,10 +231,10 @@ def _pixels(
 
 def _native(raw: bytes, size: int, allocated: int, little: bool, found: list[str]) -> NDArray[np.integer[Any]]:
     if len(raw) < size:
-        raise _Refused("PIXEL_LENGTH", "quarantined")
+        raise _RefusedError("PIXEL_LENGTH", "quarantined")
     if len(raw) > size + size % 2:
         if any(raw[size:]):
-            raise _Refused("PIXEL_LENGTH", "quarantined")
+            raise _RefusedError("PIXEL_LENGTH", "quarantined")
         found.append("PIXEL_TRAILING")
     kind = np.dtype(("<" if little else ">") + _KEPT_BITS[allocated])
     return np.frombuffer(raw, kind, count=size // kind.itemsize).astype(kind.newbyteorder("<"), copy=False)
@@ -258,10 +258,10 @@ def _compressed(dataset: Dataset, syntax: str, size: int, allocated: int, signed
     except (MemoryError, RecursionError):
         raise
     except Exception as error:
-        raise _Refused("DECODE", "quarantined") from error
+        raise _RefusedError("DECODE", "quarantined") from error
     kind = np.dtype(("<i" if signed else "<u") + str(allocated // 8))
     if decoded.size * kind.itemsize != size or decoded.dtype.kind != kind.kind:
-        raise _Refused("DECODE", "quarantined")
+        raise _RefusedError("DECODE", "quarantined")
     return decoded.astype(kind, copy=False)
 
 

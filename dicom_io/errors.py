@@ -20,11 +20,11 @@ class InputError(Exception):
         self.notices = notices
 
 
-class UnreadableInput(InputError):
+class UnreadableInput(InputError):  # noqa: N818 (the name says what happened)
     """Nothing in the input is a readable DICOM object (or the archive itself was refused)."""
 
 
-class NoUsableSeries(InputError):
+class NoUsableSeries(InputError):  # noqa: N818 (the name says what happened)
     """DICOM was read, but header and geometry leave no MR series that may be measured.
 
     `code` says why (for instance PATIENT_CONFLICT or NO_MR), `notices` lists every exclusion.
@@ -37,13 +37,13 @@ class NoUsableSeries(InputError):
         self.study_instance_uid = study_instance_uid
 
 
-class SeveralStudies(InputError):
+class SeveralStudies(InputError):  # noqa: N818 (the name says what happened)
     """The input holds more than one study where one was asked for."""
 
 
-class SourceNotReferable(InputError):
+class SourceNotReferable(InputError):  # noqa: N818 (the name says what happened)
     """The source objects' UIDs cannot be named in derived DICOM objects (invalid, or one UID for several images)."""
 
 
-class ReadBackMismatch(Exception):
+class ReadBackError(Exception):
     """A written object, read back by other code, differs from what was to be written; it has not been kept."""

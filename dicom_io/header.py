@@ -21,7 +21,7 @@ Vector2 = tuple[float, float]
 _STRICT: dict[str, Any] = {"allow_inf_nan": False, "str_max_length": 4096, "extra": "forbid"}
 
 
-class NumberFault(ValueError):
+class NumberError(ValueError):
     """A text that should be numbers and is not; the message names the attribute."""
 
 
@@ -106,14 +106,14 @@ class Verdict:
 
 
 def parse_numbers(text: str, count: int, keyword: str) -> tuple[float, ...]:
-    r"""`count` finite numbers out of a DICOM decimal string ("0.5\0.5"). NumberFault names `keyword`."""
+    r"""`count` finite numbers out of a DICOM decimal string ("0.5\0.5"). NumberError names `keyword`."""
     parts = [part.strip(" \0") for part in text.split("\\")]
     if len(parts) != count:
-        raise NumberFault(f"{keyword} has {len(parts)} values, expected {count}")
+        raise NumberError(f"{keyword} has {len(parts)} values, expected {count}")
     for part in parts:
         if len(part) > MAX_NUMBER_CHARACTERS or not _DECIMAL.fullmatch(part):
-            raise NumberFault(f"{keyword} is not a decimal string")
+            raise NumberError(f"{keyword} is not a decimal string")
     values = tuple(float(part) for part in parts)
     if not all(math.isfinite(value) for value in values):
-        raise NumberFault(f"{keyword} is not finite")
+        raise NumberError(f"{keyword} is not finite")
     return values

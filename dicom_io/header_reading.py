@@ -14,7 +14,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from dicom_io.header import FrameHeader, Header, NumberFault, Vector2, Vector3, Vector6, parse_numbers
+from dicom_io.header import FrameHeader, Header, NumberError, Vector2, Vector3, Vector6, parse_numbers
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _MAX_UID = 64
@@ -24,7 +24,7 @@ _ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
 _LEGACY_ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.4"
 
 
-class HeaderFault(Exception):
+class HeaderError(Exception):
     """A header without which the object cannot be filed; `code` says what is wrong."""
 
     def __init__(self, code: str, state: str = "refused") -> None:
@@ -34,13 +34,13 @@ class HeaderFault(Exception):
 
 
 def read_header(dataset: Dataset, found: list[str]) -> Header:
-    """Header of a parsed object. Appends warning codes to `found`; HeaderFault when UIDs are missing or malformed."""
+    """Header of a parsed object. Appends warning codes to `found`; HeaderError when UIDs are missing or malformed."""
     sop_class = _text(dataset, "SOPClassUID", found)
     meta_class = _text(dataset.file_meta, "MediaStorageSOPClassUID", found)
     meta_uid = _text(dataset.file_meta, "MediaStorageSOPInstanceUID", found)
     sop_instance_uid = _uid(dataset, "SOPInstanceUID", found)
     if (sop_class and meta_class and sop_class != meta_class) or (meta_uid and meta_uid != sop_instance_uid):
-        raise HeaderFault("META_UID_MISMATCH", "quarantined")
+        raise HeaderError("META_UID_MISMATCH", "quarantined")
     if not sop_class:
         found.append("CLASS_ABSENT")
     number_of_frames = _whole(dataset, "NumberOfFrames") or 1
@@ -122,9 +122,9 @@ def _uid(dataset: Dataset, keyword: str, found: list[str]) -> str:
     trimmed = text.rstrip("\0") if text.endswith("\0") else text
     uid = text.strip(" \0")
     if not uid:
-        raise HeaderFault("UID_MISSING")
+        raise HeaderError("UID_MISSING")
     if len(uid) > _MAX_UID or not _UID.fullmatch(uid):
-        raise HeaderFault("UID_MALFORMED")
+        raise HeaderError("UID_MALFORMED")
     lenient = uid != trimmed or any(len(part) > 1 and part.startswith("0") for part in uid.split("."))
     if lenient and "UID_LENIENT" not in found:
         found.append("UID_LENIENT")
@@ -165,7 +165,7 @@ def _numbers(dataset: Dataset | None, keyword: str, count: int, faults: dict[str
         if raw is None or raw == "":
             return None
         values = tuple(float(part) for part in (raw if isinstance(raw, list | tuple) or count > 1 else [raw]))
-    except (NumberFault, ValueError, TypeError):
+    except (NumberError, ValueError, TypeError):
         faults[keyword] = "NUMBER_INVALID"
         return None
     if len(values) != count or not all(math.isfinite(value) for value in values):
@@ -223,7 +223,7 @@ def _enhanced_frames(dataset: Dataset, count: int, image_type: tuple[str, ...]) 
     groups = dataset.get("PerFrameFunctionalGroupsSequence")
     groups = list(groups) if isinstance(groups, Sequence) else []
     if len(groups) != count:
-        raise HeaderFault("FRAMES_INCONSISTENT", "quarantined")
+        raise HeaderError("FRAMES_INCONSISTENT", "quarantined")
     return tuple(_enhanced_frame(group, shared, number + 1, image_type) for number, group in enumerate(groups))
 
 
@@ -232,6 +232,16 @@ def _macro(group: Dataset, shared: Dataset, keyword: str) -> Dataset | None:
         items = place.get(keyword)
         if isinstance(items, Sequence) and len(items):
             return items[0]
+    return None
+
+
+def _converted_number(group: Dataset, shared: Dataset, keyword: str) -> float | None:
+    """A number where converted single-frame objects keep it (PS3.3 C.7.6.16.2.25), or None."""
+    for place, name in ((group, "PerFrame"), (shared, "Shared")):
+        items = place.get(f"Unassigned{name}ConvertedAttributesSequence")
+        value = _number(items[0], keyword, {}) if isinstance(items, Sequence) and len(items) else None
+        if value is not None:
+            return value
     return None
 
 
@@ -248,6 +258,11 @@ def _enhanced_frame(group: Dataset, shared: Dataset, number: int, image_type: tu
     kind = _macro(group, shared, "MRImageFrameTypeSequence")
     slope, intercept = _scaling(_macro(group, shared, "PixelValueTransformationSequence"), faults)
     inversion = _numbers(modifier, "InversionTimes", 1, {})
+    times = [_number(echo, "EffectiveEchoTime", faults), _number(timing, "RepetitionTime", faults)]
+    times.append(None if inversion is None else inversion[0])
+    for at, keyword in enumerate(("EchoTime", "RepetitionTime", "InversionTime")):
+        if times[at] is None:
+            times[at] = _converted_number(group, shared, keyword)
     return FrameHeader(
         frame=number,
         position=_vector3(_numbers(position, "ImagePositionPatient", 3, faults)),
@@ -255,9 +270,9 @@ def _enhanced_frame(group: Dataset, shared: Dataset, number: int, image_type: tu
         pixel_spacing=_vector2(_numbers(measures, "PixelSpacing", 2, faults)),
         slice_thickness=_number(measures, "SliceThickness", faults),
         spacing_between_slices=_number(measures, "SpacingBetweenSlices", faults),
-        echo_time=_number(echo, "EffectiveEchoTime", faults),
-        repetition_time=_number(timing, "RepetitionTime", faults),
-        inversion_time=None if inversion is None else inversion[0],
+        echo_time=times[0],
+        repetition_time=times[1],
+        inversion_time=times[2],
         b_value=_number(diffusion, "DiffusionBValue", faults),
         temporal_position=_number(content, "TemporalPositionIndex", faults),
         slope=slope,

@@ -24,13 +24,13 @@ _ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 
 @dataclass(frozen=True)
 class Entry:
-    """One candidate object: a name for messages and a way to read its bytes (raises EntryFault)."""
+    """One candidate object: a name for messages and a way to read its bytes (raises EntryError)."""
 
     name: str
     read: Callable[[], bytes]
 
 
-class EntryFault(Exception):
+class EntryError(Exception):
     """One file or archive entry that cannot be taken; `code` says why."""
 
     def __init__(self, code: str) -> None:
@@ -83,19 +83,19 @@ def _read_file(path: Path, most: int) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise EntryFault("NOT_REGULAR" if path.is_symlink() else "IO") from error
+        raise EntryError("NOT_REGULAR" if path.is_symlink() else "IO") from error
     with os.fdopen(descriptor, "rb") as stream:
         state = os.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode):
-            raise EntryFault("NOT_REGULAR")
+            raise EntryError("NOT_REGULAR")
         if state.st_size > most:
-            raise EntryFault("TOO_LARGE")
+            raise EntryError("TOO_LARGE")
         try:
             data = stream.read(most + 1)
         except OSError as error:
-            raise EntryFault("IO") from error
+            raise EntryError("IO") from error
     if len(data) > most:
-        raise EntryFault("TOO_LARGE")
+        raise EntryError("TOO_LARGE")
     return data
 
 
@@ -191,9 +191,9 @@ def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, budget: _Budget
             while part := stream.read(_CHUNK):
                 size += len(part)
                 if size > bounds.object.max_bytes:
-                    raise EntryFault("TOO_LARGE")
+                    raise EntryError("TOO_LARGE")
                 budget.take(info.filename, size, info.compress_size)
                 parts.append(part)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError) as error:
-        raise EntryFault("ARCHIVE_INVALID") from error
+        raise EntryError("ARCHIVE_INVALID") from error
     return b"".join(parts)

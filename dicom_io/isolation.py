@@ -27,7 +27,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from configs.loader import Limits, limits
 from dicom_io.header import Verdict
-from dicom_io.intake import Entry, EntryFault
+from dicom_io.intake import Entry, EntryError
 
 _VERDICT = TypeAdapter(Verdict)
 _DTYPES = frozenset({"|u1", "|i1", "<u2", "<i2", "<u4", "<i4"})
@@ -38,7 +38,7 @@ _ROOT = str(Path(__file__).resolve().parent.parent)
 _KEPT_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT", "PYTHONDONTWRITEBYTECODE")
 
 
-class _ChildGone(Exception):
+class _ChildError(Exception):
     def __init__(self, code: str) -> None:
         super().__init__(code)
         self.code = code
@@ -137,7 +137,7 @@ class _Child:
                 data, fault = b"", ""
                 try:
                     data = entry.read()
-                except EntryFault as error:
+                except EntryError as error:
                     fault = error.code
                 with self.known:
                     self.sent.append((entry.name, hashlib.sha256(data).hexdigest(), fault))
@@ -174,7 +174,7 @@ class _Child:
                 continue
             try:
                 item = self._answer(name, digest)
-            except _ChildGone as gone:
+            except _ChildError as gone:
                 self.fault = gone.code
                 return
             if item is None:
@@ -197,14 +197,14 @@ class _Child:
             return None
         message_length, pixel_length = int.from_bytes(head[:4], "little"), int.from_bytes(head[4:], "little")
         if message_length > self.bounds.child.max_message_bytes:
-            raise _ChildGone("CHILD_PROTOCOL")
+            raise _ChildError("CHILD_PROTOCOL")
         if pixel_length > self.bounds.object.max_decoded_bytes:
-            raise _ChildGone("CHILD_PROTOCOL")
+            raise _ChildError("CHILD_PROTOCOL")
         message, raw = self._read(message_length), self._read(pixel_length)
         try:
             verdict = _VERDICT.validate_json(message or b"")
         except ValidationError as error:
-            raise _ChildGone("CHILD_PROTOCOL") from error
+            raise _ChildError("CHILD_PROTOCOL") from error
         return Examined(name, digest, verdict, _pixel_array(verdict, raw or b""))
 
     def _read(self, length: int, *, at_boundary: bool = False) -> bytearray | None:
@@ -217,12 +217,12 @@ class _Child:
             while done < length:
                 left = self.deadline - time.monotonic()
                 if left <= 0 or not waiting.select(left):
-                    raise _ChildGone("CHILD_TIME")
+                    raise _ChildError("CHILD_TIME")
                 got = os.readv(pipe.fileno(), [view[done : done + _READ_CHUNK]])
                 if got == 0:
                     if at_boundary and done == 0 and self.process.wait() == 0:
                         return None
-                    raise _ChildGone("CHILD_DIED")
+                    raise _ChildError("CHILD_DIED")
                 done += got
         return data
 
@@ -241,13 +241,13 @@ def _write(pipe: IO[bytes] | None, data: bytes) -> None:
 def _pixel_array(verdict: Verdict, raw: bytearray | bytes) -> NDArray[np.integer[Any]] | None:
     if not verdict.dtype:
         if raw:
-            raise _ChildGone("CHILD_PROTOCOL")
+            raise _ChildError("CHILD_PROTOCOL")
         return None
     header = verdict.header
     if verdict.dtype not in _DTYPES or header is None:
-        raise _ChildGone("CHILD_PROTOCOL")
+        raise _ChildError("CHILD_PROTOCOL")
     shape = (header.number_of_frames, header.rows, header.columns)
     kind = np.dtype(verdict.dtype)
     if len(raw) != shape[0] * shape[1] * shape[2] * kind.itemsize:
-        raise _ChildGone("CHILD_PROTOCOL")
+        raise _ChildError("CHILD_PROTOCOL")
     return np.frombuffer(raw, kind).reshape(shape)

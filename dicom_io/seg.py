@@ -31,7 +31,7 @@ from dicom_io.derived import (
     stamp,
     uid_from,
 )
-from dicom_io.errors import ReadBackMismatch
+from dicom_io.errors import ReadBackError
 from dicom_io.geometry import Volume
 from dicom_io.study import Study
 
@@ -111,7 +111,7 @@ def write_seg(
     """Write one SEG for `label_map` (slice, row, column) on the grid of `volume`; `number` tells several of one result apart.
 
     Raises SourceNotReferable when the study's UIDs cannot be named, ValueError when the map holds no segment, and
-    ReadBackMismatch (nothing is kept) when what was encoded is not what was given.
+    ReadBackError (nothing is kept) when what was encoded is not what was given.
     """
     check_referable(study, [volume])
     if label_map.shape != volume.grid.shape:
@@ -146,14 +146,14 @@ def write_seg(
         written[mask] = present[at].value
     expected = np.where(np.isin(label_map, [segment.value for segment in present]), label_map, 0)
     if not np.array_equal(written, expected):
-        raise ReadBackMismatch(f"{path.name}: the segmentation read back differs from the label map; not kept")
+        raise ReadBackError(f"{path.name}: the segmentation read back differs from the label map; not kept")
     return keep(dataset, path)
 
 
 def read_back(dataset: Dataset, volume: Volume) -> list[NDArray[np.bool_]]:
     """Masks (slice, row, column) of every segment, placed by each frame's own position; no highdicom in here.
 
-    Raises ReadBackMismatch when a frame lies on no slice of `volume` or has another orientation or spacing.
+    Raises ReadBackError when a frame lies on no slice of `volume` or has another orientation or spacing.
     """
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     bits = np.unpackbits(np.frombuffer(dataset.PixelData, np.uint8), bitorder="little")
@@ -170,7 +170,7 @@ def read_back(dataset: Dataset, volume: Volume) -> list[NDArray[np.bool_]]:
         index = int(np.round(volume.grid.to_index(position)[0]))
         expected = volume.grid.to_lps(np.array([[index, 0, 0], [index, corner[1], corner[2]]]))
         if not 0 <= index < volume.grid.shape[0] or not np.allclose([position, far], expected, atol=_POSITION_MM * 10):
-            raise ReadBackMismatch("a frame of the segmentation lies on no source slice")
+            raise ReadBackError("a frame of the segmentation lies on no source slice")
         number = int(_group(group, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber)
         masks[number - 1][index] = frame
     return masks

@@ -20,7 +20,7 @@ _PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _PADDING_TAG = 0xFFFCFFFC
 
 
-class StructureFault(Exception):
+class StructureError(Exception):
     """The bytes are not a whole data set; `code` says how, `refused` whether the object is worth keeping."""
 
     def __init__(self, code: str, *, refused: bool = True) -> None:
@@ -63,10 +63,10 @@ class _Walk:
     def element(self, at: int, implicit: bool) -> tuple[int, bytes, int, int]:
         """Tag, VR (empty when implicit), value length and where the value begins."""
         if at + 8 > len(self.data):
-            raise StructureFault("TRUNCATED")
+            raise StructureError("TRUNCATED")
         self.elements += 1
         if self.elements > self.limits.max_elements:
-            raise StructureFault("TOO_MANY_ELEMENTS")
+            raise StructureError("TOO_MANY_ELEMENTS")
         tag = self.tag(at)
         if implicit or tag >> 16 == 0xFFFE:
             return tag, b"", int(self.long.unpack_from(self.data, at + 4)[0]), at + 8
@@ -75,23 +75,23 @@ class _Walk:
             return tag, vr, int(self.short.unpack_from(self.data, at + 6)[0]), at + 8
         if vr in _LONG_VRS:
             if at + 12 > len(self.data):
-                raise StructureFault("TRUNCATED")
+                raise StructureError("TRUNCATED")
             return tag, vr, int(self.long.unpack_from(self.data, at + 8)[0]), at + 12
-        raise StructureFault("VR_INVALID", refused=False)
+        raise StructureError("VR_INVALID", refused=False)
 
     def past_items(self, at: int, implicit: bool, depth: int) -> int:
         """Position after a sequence (or fragments) of undefined length whose items begin at `at`."""
         if depth > self.limits.max_depth:
-            raise StructureFault("DEPTH")
+            raise StructureError("DEPTH")
         while True:
             tag, _, length, value = self.element(at, implicit)
             if tag == _SEQUENCE_END:
                 return value
             if tag != _ITEM:
-                raise StructureFault("LENGTH_INVALID")
+                raise StructureError("LENGTH_INVALID")
             at = self.past_elements(value, implicit, depth) if length == _UNDEFINED else value + length
             if at > len(self.data):
-                raise StructureFault("TRUNCATED")
+                raise StructureError("TRUNCATED")
 
     def past_elements(self, at: int, implicit: bool, depth: int) -> int:
         """Position after the item of undefined length whose elements begin at `at`."""
@@ -106,14 +106,14 @@ class _Walk:
             # PS3.5 6.2.2: an unknown element of undefined length holds items in implicit encoding
             return self.past_items(value, implicit or vr == b"UN", depth + 1)
         if value + length > len(self.data):
-            raise StructureFault("LENGTH_INVALID" if length > 0xFFFF0000 else "TRUNCATED")
+            raise StructureError("LENGTH_INVALID" if length > 0xFFFF0000 else "TRUNCATED")
         if tag not in _PIXEL_TAGS and length > self.limits.max_element_bytes:
-            raise StructureFault("ELEMENT_TOO_LARGE")
+            raise StructureError("ELEMENT_TOO_LARGE")
         return value + length
 
 
 def walk(data: bytes, start: int, *, implicit: bool, little: bool, limits: StructureLimits) -> Structure:
-    """Check the data set of `data` from `start` to the end. Raises StructureFault with the code of what is wrong."""
+    """Check the data set of `data` from `start` to the end. Raises StructureError with the code of what is wrong."""
     walker = _Walk(data, little, limits)
     result = Structure()
     at, last = start, -1
@@ -125,30 +125,30 @@ def walk(data: bytes, start: int, *, implicit: bool, little: bool, limits: Struc
             break
         tag, vr, length, value = walker.element(at, implicit)
         if tag >> 16 in (0xFFFE, 0xFFFF):
-            raise StructureFault("LENGTH_INVALID")
+            raise StructureError("LENGTH_INVALID")
         if tag == last:
-            raise StructureFault("TAG_DUPLICATE", refused=False)
+            raise StructureError("TAG_DUPLICATE", refused=False)
         if tag < last and "TAG_ORDER" not in result.warnings:
             if tag in result.tags:
-                raise StructureFault("TAG_DUPLICATE", refused=False)
+                raise StructureError("TAG_DUPLICATE", refused=False)
             result.warnings.append("TAG_ORDER")
         if tag in _PIXEL_TAGS:
             result.pixel_offset = value
             result.pixel_length = -1 if length == _UNDEFINED else length
             if length != _UNDEFINED and value + length > len(data):
-                raise StructureFault("PIXEL_LENGTH", refused=False)
+                raise StructureError("PIXEL_LENGTH", refused=False)
         at = walker.past_value(tag, vr, length, value, implicit, 0)
         result.tags.append(tag)
         last = tag
     if len(set(result.tags)) != len(result.tags):
-        raise StructureFault("TAG_DUPLICATE", refused=False)
+        raise StructureError("TAG_DUPLICATE", refused=False)
     return result
 
 
 def _check_syntax(data: bytes, start: int, implicit: bool) -> None:
     looks_explicit = data[start + 4 : start + 6] in _SHORT_VRS | _LONG_VRS
     if len(data) - start >= 8 and looks_explicit == implicit:
-        raise StructureFault("SYNTAX_MISMATCH", refused=False)
+        raise StructureError("SYNTAX_MISMATCH", refused=False)
 
 
 def _check_trailing(data: bytes, at: int, walker: _Walk, result: Structure) -> None:
@@ -156,5 +156,5 @@ def _check_trailing(data: bytes, at: int, walker: _Walk, result: Structure) -> N
     if len(data) - at >= 8 and walker.tag(at) == _PADDING_TAG:
         return
     if any(data[at:]):
-        raise StructureFault("TRAILING_BYTES", refused=False)
+        raise StructureError("TRAILING_BYTES", refused=False)
     result.warnings.append("PIXEL_TRAILING")

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
+from pydicom.uid import EnhancedMRImageStorage, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 
 from dicom_io import read_outcomes, read_studies, read_study
 from dicom_io.errors import NoUsableSeries, SeveralStudies, UnreadableInput
 from dicom_io.study import Study
-from tests.corpus.small_study import changed, datasets, encode, good
+from tests.corpus.small_study import File, changed, datasets, encode, good
 from tests.dicom_io.conftest import Writer
 
 
@@ -97,6 +97,45 @@ def test_overlay_bits_above_the_stored_ones_do_not_count(on_disk: Writer, good_s
         return dataset
 
     assert _same_pixels(read_study(on_disk(changed(0, overlay))), good_study)
+
+
+def test_enhanced_multi_frame_gives_the_volume_of_its_single_frame_twin(on_disk: Writer, good_study: Study) -> None:
+    study = read_study(on_disk([("enhanced", _enhanced("sagT2")), *_without(good(0), "sagT2")]))
+    (multi,), (single,) = study.with_role("sagittal_t2"), good_study.with_role("sagittal_t2")
+    assert np.array_equal(multi.volume.array, single.volume.array)
+    assert np.allclose(multi.volume.grid.affine, single.volume.grid.affine, atol=1e-6)
+    assert [instance.frame for instance in multi.volume.instances] == list(range(1, 16))
+    assert multi.echo_time_ms == 105.0
+
+
+def _without(files: list[File], series: str) -> list[File]:
+    return [file for file in files if not file[0].startswith(series)]
+
+
+def _enhanced(series: str) -> bytes:
+    """A series of the good study as one multi-frame object (PS3.3 A.36.2), frame by frame in the order of the files."""
+    slices = [dataset for name, dataset in datasets(0) if name.startswith(series)]
+    enhanced = copy.deepcopy(slices[0])
+    enhanced.SOPClassUID = EnhancedMRImageStorage
+    enhanced.NumberOfFrames = len(slices)
+    enhanced.PixelData = b"".join(dataset.PixelData for dataset in slices)
+    shared, measures, echo, timing = Dataset(), Dataset(), Dataset(), Dataset()
+    measures.PixelSpacing, measures.SliceThickness = slices[0].PixelSpacing, slices[0].SliceThickness
+    echo.EffectiveEchoTime, timing.RepetitionTime = 105.0, 3500.0
+    shared.PixelMeasuresSequence, shared.MREchoSequence = [measures], [echo]
+    shared.MRTimingAndRelatedParametersSequence = [timing]
+    enhanced.SharedFunctionalGroupsSequence = [shared]
+    groups = []
+    for dataset in slices:
+        group, place, turn = Dataset(), Dataset(), Dataset()
+        place.ImagePositionPatient = dataset.ImagePositionPatient
+        turn.ImageOrientationPatient = dataset.ImageOrientationPatient
+        group.PlanePositionSequence, group.PlaneOrientationSequence = [place], [turn]
+        groups.append(group)
+    enhanced.PerFrameFunctionalGroupsSequence = groups
+    for keyword in ("PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "EchoTime", "RepetitionTime"):
+        delattr(enhanced, keyword)
+    return encode(enhanced)
 
 
 @pytest.mark.parametrize("slope", ["0", "1e30"])

@@ -15,7 +15,7 @@ from configs.loader import anatomy
 from dicom_io.captures import write_capture, write_encapsulated_pdf
 from dicom_io.codes import notice
 from dicom_io.derived import Written
-from dicom_io.errors import ReadBackMismatch, SourceNotReferable
+from dicom_io.errors import ReadBackError, SourceNotReferable
 from dicom_io.geometry import Volume
 from dicom_io.seg import IntArray, Segment, read_back, segments_by_level, write_seg
 from dicom_io.sr import MeasuredValue, ReportedFinding, write_sr
@@ -91,7 +91,7 @@ def test_mirrored_segmentation_would_not_be_kept(good_study: Study, tmp_path: Pa
     group.ImageOrientationPatient = [-value for value in group.ImageOrientationPatient[:3]] + list(
         group.ImageOrientationPatient[3:]
     )
-    with pytest.raises(ReadBackMismatch):
+    with pytest.raises(ReadBackError):
         read_back(dataset, volume)
 
 
