@@ -7,13 +7,15 @@ neighbouring levels and the two sides share.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import atan, exp, log, radians, tan
+from math import atan, exp, log, log1p, radians, tan
 
 import numpy as np
 
 from training.phantom.curve import SpineCurve, spine_curve
 from training.phantom.settings import PhantomSettings, phantom_settings
 
+_NEAREST_JOINT = 5.0  # mm behind the posterior margin, and how gradually it is approached (estimate)
+_JOINT_SOFTNESS = 1.5
 SIDES = (1, -1)  # left, right: the sign of the lateral coordinate
 
 
@@ -75,6 +77,8 @@ class DiscDraw:
     anterior_fat: float
     posterior_fat: float
     stenosis: float
+    modic: float
+    fissure_u: float | None
     left: FacetDraw
     right: FacetDraw
     herniation: HerniationDraw | None
@@ -205,6 +209,11 @@ def _herniation(rng: np.random.Generator, s: PhantomSettings, sac_half: float, p
     )
 
 
+def _kept_off(joint_v: float) -> float:
+    """Joint position (mm) held back from the disc: processes grow towards it ever more slowly."""
+    return _NEAREST_JOINT + _JOINT_SOFTNESS * log1p(exp((joint_v - _NEAREST_JOINT) / _JOINT_SOFTNESS))
+
+
 def _facet(
     rng: np.random.Generator, s: PhantomSettings, i: int, size: float, shared: dict[str, float], sev: float
 ) -> FacetDraw:
@@ -215,7 +224,7 @@ def _facet(
     return FacetDraw(
         hypertrophy=hyp,
         joint_u=(shared["ju"] + rng.normal(0, 0.6)) * size - 1.6 * hyp - 1.0 * sev,
-        joint_v=(shared["jv"] + rng.normal(0, 0.5)) * size - 2.4 * hyp**1.5 - narrow * min(1.0, sev + 0.6),
+        joint_v=_kept_off((shared["jv"] + rng.normal(0, 0.5)) * size - 2.4 * hyp**1.5 - narrow * min(1.0, sev + 0.6)),
         angle=angle,
         length=_normal(rng, c.joint_length[i], 1.2, 0.5 * c.joint_length[i]) * size,
         sap=(c.sap_thickness * min(1.0, c.joint_length[i] / 13) + rng.normal(0, 0.6)) * size + 2.2 * hyp,
@@ -245,7 +254,7 @@ def _disc(
     sev = float(np.clip(1.25 * dg + s.disease.stenosis_intercept + 0.25 * neighbour + rng.normal(0, 0.34), 0, 1.25))
     if healthy:
         sev *= 0.15
-    bulge = float(np.clip(2.6 * dg + rng.normal(0, 0.8), 0, 4)) * (0.25 if healthy else 1.0)
+    bulge = float(np.clip(2.3 * dg + rng.normal(0, 0.75), 0, 3.6)) * (0.25 if healthy else 1.0)
     flavum = c.flavum_thickness[i]
     shared = {
         "hyp": float(np.clip(rng.normal(0.9 * dg + 0.25 * sev, 0.25), 0, 1.2)) * (0.5 if healthy else 1.0),
@@ -287,10 +296,19 @@ def _disc(
         anterior_fat=_normal(rng, c.anterior_fat[i], c.anterior_fat_sd[i], 0.5, 8.5),
         posterior_fat=_normal(rng, 4, 1.5, 0.5, 10),
         stenosis=sev,
+        modic=_modic(rng, dg, pfirrmann),
+        fissure_u=float(rng.uniform(-12, 12)) if pfirrmann > 2.6 and rng.random() < 0.15 else None,
         left=facets[0],
         right=facets[1],
         herniation=hernia if not healthy and chance < s.disease.herniation_probability[i] else None,
     )
+
+
+def _modic(rng: np.random.Generator, dg: float, pfirrmann: float) -> float:
+    """Change of the marrow beside a worn disc: + fatty (type II), - oedematous (type I), 0 none; strength up to 1."""
+    if pfirrmann < 3 or rng.random() > 0.12 + 0.3 * dg:
+        return 0.0
+    return float(rng.uniform(0.4, 1.0)) * (1 if rng.random() < 0.7 else -1)
 
 
 def draw_anatomy(seed: int, *, settings: PhantomSettings | None = None) -> Anatomy:

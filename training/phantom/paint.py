@@ -119,6 +119,10 @@ def paint_spine(canvas: Canvas, scene: Scene, u: Field, v: Field, t: Field, h: f
     dg = np.clip((anatomy.age - 25) / 60, 0, 1)
     patch = grain(seed, 9, u, v, t, (6.0, 6.0, 5.0))
     fat_share = np.clip(0.40 + 0.18 * dg + 0.06 * marrow + 0.04 * fine + 0.06 * patch, 0.1, 0.9).astype(np.float32)
+    for disc in anatomy.discs:
+        if disc.modic != 0.0:
+            beside = np.exp(-(((t - np.float32(disc.t)) / (disc.height_posterior / 2 + 7)) ** 4))
+            fat_share = np.clip(fat_share + 0.3 * disc.modic * beside * np.clip(0.6 + 0.5 * patch, 0, 1), 0.05, 0.95)
     thin = anatomy.cortex * (1 + 0.3 * marrow)
 
     # clear the place of muscle and vessels around the canal: epidural and foraminal fat
@@ -188,6 +192,12 @@ def _paint_disc(
         scale = (1 + 0.08 * marrow + 0.05 * fine).astype(np.float32)
         signal = {w: canvas.scanner.nucleus(w, grade) * scale for w in canvas.weightings}
         canvas.lay(alpha, signal, dict.fromkeys(canvas.weightings, 0.0))
+        if disc.fissure_u is not None:
+            tear = np.sqrt(
+                ((u - disc.fissure_u) / 2.2) ** 2 + (depth - 2.2) ** 2 + ((t - np.float32(disc.t)) / 1.8) ** 2
+            )
+            tear = np.where(v > -0.5 * disc.depth, tear - 1, 9).astype(np.float32)
+            canvas.tissue(_cover(tear, h) * _cover(f["disc"], h) * mask * np.float32(0.7), "fluid", 0.8)
         h_draw = disc.herniation
         if h_draw is not None:
             gel = h_draw.t2_mix
