@@ -28,6 +28,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small simulated study as a folder of DICOM files."""
     folder = tmp_path_factory.mktemp("study")
     study_files(draw_anatomy(90_001), folder, seed=90_001)
+    (folder / "truth.json").unlink()
     return folder
 
 
