@@ -5,18 +5,15 @@ Never an order: items are named, nothing is asked for. Cuts in configs/clinical/
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from configs.clinical import ROOTS, exam_table, matrix, model, patterns
 from inference import clinical_engine as engine
+from inference.clinical_case import Case
 from inference.clinical_patterns import Fired
 from inference.clinical_signs import BLADDER
+from inference.clinical_verdicts import Judged
 from inference.exam import SIDES, Side
 from inference.report import MissingItem
 from inference.roots import Imaging
-
-if TYPE_CHECKING:
-    from inference.correlate import Case, Judged
 
 _FIELD_OF = {"ten.slr": "ten.slr_deg", "bb.pvr": "bb.pvr_ml"}
 _STUDY = ("emg.", "ncs.")

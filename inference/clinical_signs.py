@@ -67,7 +67,9 @@ def _days_from_dates(general: Mapping[str, Any]) -> int | None:
 def recorded(exam: Exam) -> Recorded:
     """Apply the blanket statements of an examination to its blanks."""
     filled = {side: _attest(exam.side(side)) for side in SIDES}
-    attested: set[tuple[str, str]] = {(side, field) for side in SIDES for field in filled[side].keys() - exam.side(side).keys()}
+    attested: set[tuple[str, str]] = {
+        (side, field) for side in SIDES for field in filled[side].keys() - exam.side(side).keys()
+    }
     general = dict(exam.general)
     if general.get("attest.safety_negative"):
         for field in exam_table().block("general"):

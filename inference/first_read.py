@@ -15,8 +15,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from inference.clinical_input import ClinicalInputError, load_text, read_text
+from inference.imaging_findings import Condition, clinical_error
 from inference.report import HerniationType, Level, Severity, Side, Zone
-from inference.roots import Condition, clinical_error
 
 _CONDITIONS: dict[str, Condition] = {
     "herniation": "herniation",

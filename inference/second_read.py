@@ -12,8 +12,9 @@ from typing import Any
 from configs.clinical import second_read_rules, sources
 from inference.clinical_words import quoted
 from inference.first_read import FirstRead, ReaderCell
+from inference.imaging_findings import SITE_OF, SITES, Imaging, ImagingFinding, imaging_from_report
 from inference.report import Concordance, Discrepancy, Finding, SecondRead, Severity, Triage, Withheld
-from inference.roots import SITE_OF, SITES, Imaging, ImagingFinding, imaging_from_report, reach, severity_of
+from inference.roots import reach, severity_of
 
 __all__ = ["FirstRead", "compare"]
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import random
 from typing import Any
+
+import pytest
 
 from configs.clinical import ExamField, exam_table
 from inference.exam import Exam
 from inference.roots import Imaging
 
-CASES = 20_000 if os.environ.get("RECESS_SOAK") == "1" else 300
+AMOUNTS = pytest.mark.parametrize(
+    "cases", [pytest.param(range(300), id="300"), pytest.param(range(20_000), id="20000", marks=pytest.mark.soak)]
+)
+"""How many drawn cases a property is held against: some in every run, many in the long one."""
 LEVELS = ("L1-L2", "L2-L3", "L3-L4", "L4-L5", "L5-S1")
 
 

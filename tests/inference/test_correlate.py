@@ -380,23 +380,51 @@ PATTERNS: list[Pattern] = [
     ("DX-01", exam({EHL: "4", GM: "4"}), exam({EHL: "4", GM: "5"})),
     ("DX-02", exam({TA: "4", TP: "5", GM: "5"}), exam({TA: "4", TP: "5", GM: "5", "ref.patellar": 1})),
     ("DX-03", exam({"fn.heel_walk": "unable"}), exam({TA: "4", "fn.trendelenburg": False})),
-    ("DX-04", exam({TA: "4", "mrc.peronei": "5", TP: "5"}), exam({TA: "4", "mrc.peronei": "5", TP: "5", "sen.L5": "absent"})),
+    (
+        "DX-04",
+        exam({TA: "4", "mrc.peronei": "5", TP: "5"}),
+        exam({TA: "4", "mrc.peronei": "5", TP: "5", "sen.L5": "absent"}),
+    ),
     ("DX-05", exam({TA: "4", "ref.achilles": 0}), exam({TA: "4", "ref.achilles": 0, GM: "4"})),
     ("DX-05", exam({TA: "4", "com.hip_surgery": True}), exam({TA: "5", "com.hip_surgery": True})),
     ("DX-06", exam({TA: "4", GM: "4", "mrc.quadriceps": "4"}), exam({TA: "4", EHL: "4", GM: "4"})),
-    ("DX-07", exam({"sen.stocking": "present"}, {"sen.stocking": "present"}), exam({"sen.stocking": "present"}, {"ref.achilles": 0})),
-    ("DX-08", exam({TA: "4", "umn.fasciculation": "present"}), exam({TA: "4", "umn.fasciculation": "present", "sen.L5": "reduced"})),
+    (
+        "DX-07",
+        exam({"sen.stocking": "present"}, {"sen.stocking": "present"}),
+        exam({"sen.stocking": "present"}, {"ref.achilles": 0}),
+    ),
+    (
+        "DX-08",
+        exam({TA: "4", "umn.fasciculation": "present"}),
+        exam({TA: "4", "umn.fasciculation": "present", "sen.L5": "reduced"}),
+    ),
     ("DX-09", exam({"ref.achilles": 3}), exam({"ref.achilles": 2})),
-    ("DX-09", exam({TA: "3"}, time__course="sudden", time__onset_days=2), exam({TA: "3", "pain.leg_nrs": 4}, time__course="sudden", time__onset_days=2)),
+    (
+        "DX-09",
+        exam({TA: "3"}, time__course="sudden", time__onset_days=2),
+        exam({TA: "3", "pain.leg_nrs": 4}, time__course="sudden", time__onset_days=2),
+    ),
     ("DX-10", exam(bb__pvr_ml=250), exam(bb__pvr_ml=150)),
     ("DX-11", exam({"fn.flail_foot": True}), exam({TA: "0"})),
-    ("DX-12", exam({TA: "4", "mrc.iliopsoas": "4"}, {TA: "4", "mrc.iliopsoas": "4"}), exam({TA: "4", "mrc.iliopsoas": "4"}, {TA: "4", "mrc.iliopsoas": "4", "ref.patellar": 0})),
+    (
+        "DX-12",
+        exam({TA: "4", "mrc.iliopsoas": "4"}, {TA: "4", "mrc.iliopsoas": "4"}),
+        exam({TA: "4", "mrc.iliopsoas": "4"}, {TA: "4", "mrc.iliopsoas": "4", "ref.patellar": 0}),
+    ),
     ("DX-13", exam({"fn.toe_raise_count": 4}), exam({"fn.toe_raise_count": 10})),
     ("DX-14", exam({"ref.patellar": 0}), exam({"ref.patellar": 2})),
     ("DX-15", exam({"ncs.sural": "normal"}), exam({})),
-    ("DX-17", exam({TA: "4", "ref.achilles": 0}, {TA: "4", "ref.achilles": 0}), exam({TA: "4", "ref.achilles": 0}, {TA: "4", "ref.achilles": 0}, time__onset_days=43)),
-    ("DX-18", exam({"mrc.iliopsoas": "4", "mrc.quadriceps": "4"}, com__diabetes=True), exam({"mrc.iliopsoas": "4", "mrc.quadriceps": "4"})),
-]  # fmt: skip
+    (
+        "DX-17",
+        exam({TA: "4", "ref.achilles": 0}, {TA: "4", "ref.achilles": 0}),
+        exam({TA: "4", "ref.achilles": 0}, {TA: "4", "ref.achilles": 0}, time__onset_days=43),
+    ),
+    (
+        "DX-18",
+        exam({"mrc.iliopsoas": "4", "mrc.quadriceps": "4"}, com__diabetes=True),
+        exam({"mrc.iliopsoas": "4", "mrc.quadriceps": "4"}),
+    ),
+]
 
 
 @pytest.mark.parametrize(("rule", "fires", "quiet"), PATTERNS, ids=[f"{row[0]}-{n}" for n, row in enumerate(PATTERNS)])
@@ -458,7 +486,7 @@ def test_a_report_is_handed_over_without_inventing_normal_sites() -> None:
         ),
         (Withheld(level="L4-L5", side="right", kind="recess_stenosis", code="GAP", reason="slice gap too large"),),
     )
-    assert [item.id for item in imaging.findings][0] == "recess_stenosis-left"
+    assert imaging.findings[0].id == "recess_stenosis-left"
     assert imaging.findings[0].recess_mm == 1.4
     assert imaging.findings[1].withheld == "slice gap too large"
     assert imaging.was_read("L4-L5", "disc")

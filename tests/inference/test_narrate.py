@@ -12,7 +12,7 @@ from inference.clinical_words import ForbiddenWordsError, forbidden, quoted, say
 from inference.exam import Exam
 from inference.report import Finding, Withheld
 from inference.roots import Imaging, imaging_from_report
-from tests.inference.case_generator import CASES, random_exam, random_imaging
+from tests.inference.case_generator import AMOUNTS, random_exam, random_imaging
 from tests.inference.test_correlate import L5, exam, finding, images
 
 
@@ -72,8 +72,9 @@ def test_every_shipped_text_may_leave() -> None:
     assert [text for text in shipped if forbidden(text)] == []
 
 
-def test_no_generated_report_says_what_is_never_said() -> None:
-    for seed in range(CASES):
+@AMOUNTS
+def test_no_generated_report_says_what_is_never_said(cases: range) -> None:
+    for seed in cases:
         result = assess(random_exam(seed), random_imaging(seed))
         assert [text for text in _strings(result.to_plain()) if forbidden(text)] == [], seed
 

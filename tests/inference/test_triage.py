@@ -67,22 +67,47 @@ TABLE: list[Row] = [
     ("TR-17", "T3", case({"ref.achilles": 1}), case({"ref.achilles": 2})),
     ("TR-18", "T3", Exam.parse({"general": {"attest.safety_negative": True}}), case()),
     ("TR-19", "T1", case({EHL: "4", "mrc.gastrocnemius": "4"}, **at(14)), case({EHL: "4", TA: "4"}, **at(14))),
-    ("TR-19", "T2", case({EHL: "4", "mrc.quadriceps": "4"}, **at(15)), case({TA: "4", "mrc.quadriceps": "4"}, **at(15))),
+    (
+        "TR-19",
+        "T2",
+        case({EHL: "4", "mrc.quadriceps": "4"}, **at(15)),
+        case({TA: "4", "mrc.quadriceps": "4"}, **at(15)),
+    ),
     ("TR-20", "T3", case({"pain.leg_nrs": 8}), case({"pain.leg_nrs": 7})),
-    ("TR-21", "T1", case(WEAK4, com__lumbar_surgery_days=30, **at(29)), case(WEAK4, com__lumbar_surgery_days=30, **at(31))),
+    (
+        "TR-21",
+        "T1",
+        case(WEAK4, com__lumbar_surgery_days=30, **at(29)),
+        case(WEAK4, com__lumbar_surgery_days=30, **at(31)),
+    ),
     ("TR-23", "T1", case({TA: "4", "pul.pedal": "absent"}, **at(7)), case({TA: "4", "pul.pedal": "reduced"}, **at(7))),
-    ("TR-23", "T1", case({"pain.leg_nrs": 8, "pul.pedal": "absent"}, **at(14)), case({"pain.leg_nrs": 8, "pul.pedal": "absent"}, **at(None))),
-    ("TR-24", "T2", case(WEAK4, time__pain_better_deficit_persists=True), case(time__pain_better_deficit_persists=True)),
+    (
+        "TR-23",
+        "T1",
+        case({"pain.leg_nrs": 8, "pul.pedal": "absent"}, **at(14)),
+        case({"pain.leg_nrs": 8, "pul.pedal": "absent"}, **at(None)),
+    ),
+    (
+        "TR-24",
+        "T2",
+        case(WEAK4, time__pain_better_deficit_persists=True),
+        case(time__pain_better_deficit_persists=True),
+    ),
     ("TR-24", "T3", case({TA: "4+"}, time__pain_better_deficit_persists=True), case({TA: "4+"})),
     ("TR-25", "T4", case(), case(WEAK4)),
-    ("TR-27", "T2", case({"pain.distribution": ["L5"]}, {"ten.slr_deg": 40}, **at(14)), case({"pain.distribution": ["L5"]}, {"ten.slr_deg": 70}, **at(14))),
+    (
+        "TR-27",
+        "T2",
+        case({"pain.distribution": ["L5"]}, {"ten.slr_deg": 40}, **at(14)),
+        case({"pain.distribution": ["L5"]}, {"ten.slr_deg": 70}, **at(14)),
+    ),
     (
         "TR-27",
         "T2",
         case({"pain.distribution": ["L5"]}, {"pain.distribution": ["S1"]}, **at(None)),
         case({"pain.distribution": ["L5"]}, {"pain.distribution": ["S1"]}, pain__claudication="neurogenic", **at(None)),
     ),
-]  # fmt: skip
+]
 
 
 def tiers(result: Triage) -> dict[str, str | None]:
