@@ -52,7 +52,7 @@ def _series(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def _notices(title: str, notices: Sequence[Mapping[str, Any]]) -> list[Text]:
+def _notices(title: str, notices: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
     if not notices:
         return []
     return [Text(title, style="bold"), *(Text(f"  {item['code']}: {item['text']}") for item in notices)]

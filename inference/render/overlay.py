@@ -243,7 +243,7 @@ def draw_picture(picture: KeyPicture, size_px: int = _PANEL_PX) -> Image.Image:
     draw.text((10, _HEADER_PX / 2), picture.title, font=_font(18), fill=_INK, anchor="lm")
     said = "Research software. Not a medical device."
     draw.text((sheet.width - 10, _HEADER_PX / 2), said, font=_font(13), fill=_QUIET, anchor="rm")
-    _legend(draw, picture, _HEADER_PX + size_px, size_px + _GAP_PX + 8, sheet.width)
+    _legend(draw, picture, _HEADER_PX + size_px, 10, sheet.width)
     return sheet
 
 
