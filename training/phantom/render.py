@@ -24,7 +24,10 @@ from training.phantom.truth import LevelTruth, level_truth, recess_window
 Weighting = Literal["t1", "t2"]
 _MAP_STEP = 6  # pixels between solved points of the coordinate map; in between it is linear
 _COARSE = 2  # pixels between points of the surroundings
-_WINDOW_U = (-46.0, 46.0)  # lateral and posterior range in which the fine tissues are evaluated (mm)
+_WINDOW_U = (
+    54.0,
+    62.0,
+)  # lateral reach at the lumbar spine and the sacrum, and posterior range, of the fine tissues (mm)
 _WINDOW_V = (-48.0, 58.0)
 _SUB_PLANES = (-0.36, 0.0, 0.36)  # of the slice thickness
 _SUB_WEIGHTS = (0.3, 0.4, 0.3)
@@ -132,7 +135,8 @@ def paint_plane(scene: Scene, plane: Plane, scanner: Scanner, weightings: tuple[
         full.fat[w] = _between(coarse.fat[w][..., None], i, j)[..., 0]
     labels = np.zeros(plane.shape, dtype=np.uint8)
     u, v, t = coordinates(anatomy, plane, 0.0)
-    inside = (u > _WINDOW_U[0]) & (u < _WINDOW_U[1]) & (v > _WINDOW_V[0]) & (v < _WINDOW_V[1])
+    sacrum = anatomy.vertebrae[anatomy.settings.vertebrae.index("S1")].top
+    inside = (np.abs(u) < np.where(t < sacrum, _WINDOW_U[1], _WINDOW_U[0])) & (v > _WINDOW_V[0]) & (v < _WINDOW_V[1])
     box = _box(inside)
     if box is not None:
         water = {w: np.zeros_like(full.water[w][box]) for w in weightings}
