@@ -272,9 +272,10 @@ def value_of_field(field: str, value: Any) -> str:
 
 
 def _parts(report: Report) -> tuple[Part, ...]:
-    """Narrative sections in the report's own order, each with the tables on its subject; left-over tables follow."""
+    """Differences from a first read, then the narrative in the report's own order with its tables, then the other tables."""
     tables = _tables(report)
-    parts = []
+    first_read = tables.pop("second_read", None)
+    parts = [Part(first_read.title, (), (first_read,))] if first_read else []
     for section in report.narrative:
         mine = tuple(tables.pop(subject) for subject in _subjects(section) if subject in tables)
         # the disclaimer ends every page; it is not said twice
@@ -419,7 +420,7 @@ def _series(report: Report) -> Table:
     rows = []
     for item in report.study.series if report.study else ():
         spacing = " × ".join(f"{value:.2f}" for value in item.spacing_mm) if item.spacing_mm else "not known"
-        reason = item.reason + (f" Warnings: {', '.join(item.warnings)}." if item.warnings else "")
+        reason = item.reason + (f". Warnings: {', '.join(item.warnings)}." if item.warnings else "")
         rows.append((ROLE_WORDS[item.role], str(item.slices), spacing, reason))
     return Table("Series", ("Role", "Slices", "Spacing, mm", "Why this role"), tuple(rows))
 

@@ -76,7 +76,9 @@ def test_page_answers_before_it_explains() -> None:
 def test_narrative_comes_in_the_order_of_the_report() -> None:
     report = sample_report()
     turned = report.model_copy(update={"narrative": report.narrative[::-1]})
-    assert [part.heading for part in page_of(turned).parts[:4]] == [s.section for s in report.narrative[::-1]]
+    assert [part.heading for part in page_of(turned).parts if part.sentences] == [
+        s.section for s in report.narrative[::-1]
+    ]
 
 
 def test_page_names_the_rule_and_the_fields_behind_the_tier() -> None:
@@ -122,7 +124,7 @@ def test_report_without_examination_says_that_none_was_entered() -> None:
 
 def test_differences_from_the_first_read_are_listed_and_silence_is_not_read_as_normal() -> None:
     words = _words(sample_report())
-    assert "Against the first read" in words
+    assert words.index("Against the first read") < words.index("Does the image explain the deficit", 400)
     assert "not mentioned" in words
 
 
