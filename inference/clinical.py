@@ -30,7 +30,7 @@ from inference.report import (
     Withheld,
 )
 from inference.roots import Imaging, imaging_from_report
-from inference.second_read import FirstRead, compare
+from inference.second_read import FirstRead, compare_imaging
 from inference.triage import triage
 
 __all__ = ["DISCLAIMER", "Assessment", "ClinicalInputError", "assess", "correlate_files", "imaging_from_report"]
@@ -42,7 +42,7 @@ class Assessment:
 
     exam: ExamRead | None
     concordance: Concordance | None
-    triage: Triage | None
+    triage: Triage
     second_read: SecondRead | None
     narrative: tuple[Section, ...]
     disclaimer: str = DISCLAIMER
@@ -67,18 +67,20 @@ def assess(
     earlier_tier: Tier | None = None,
     language: str = "en",
 ) -> Assessment:
-    """Judge one case. `findings` and `withheld` are the report's, where there is one; else a first read is compared with `imaging`.
+    """Judge one case. `findings` and `withheld` are the report's, where there is one, for the sentences without an examination.
 
-    Without an examination there is no concordance and no triage; blank is never filled. `earlier_tier` is the tier of the version
-    that was locked before findings were shown: a later edit can only raise it.
+    Without an examination there is no concordance, and the tier is that of a blank one: safety items are open.
+    `earlier_tier` is the tier of the version that was locked before findings were shown: a later edit can only raise it.
     """
     if exam is None:
-        second = compare(first_read, imaging, findings, withheld, None, None) if first_read else None
-        return Assessment(None, None, None, second, narrate_without_exam(findings, withheld, imaging, language))
+        urgency = triage(Exam(), imaging)
+        second = compare_imaging(first_read, imaging, None, urgency) if first_read else None
+        said = narrate_without_exam(findings, withheld, imaging, urgency, language)
+        return Assessment(None, None, urgency, second, said)
     case = build_case(exam, imaging)
     judged = concordance(case, judge_all(case))
     urgency = triage(exam, imaging, judged.per_finding, earlier=earlier_tier)
-    second = compare(first_read, imaging, findings, withheld, judged, urgency) if first_read else None
+    second = compare_imaging(first_read, imaging, judged, urgency) if first_read else None
     clashes = contradictions(case.seen)
     told = Told(case.seen, imaging, judged, urgency, clashes)
     read = ExamRead(

@@ -60,7 +60,7 @@ class Told:
 def narrate(told: Told, language: str = "en") -> tuple[Section, ...]:
     """All sections of a case with an examination, in their fixed order; the last sentence is the disclaimer."""
     parts = {
-        "urgent": _urgent(told, language),
+        "urgent": _urgent(told.triage, language),
         "verdict": _verdict(told, language),
         "why": _why(told, language),
         "unexplained": _unexplained(told, language),
@@ -75,20 +75,20 @@ def _sections(parts: dict[str, list[Sentence]], language: str) -> tuple[Section,
     return tuple(Section(section=titles[key], sentences=tuple(text)) for key, text in parts.items() if text)
 
 
-def _urgent(told: Told, language: str) -> list[Sentence]:
-    tier = told.triage.tier
+def _urgent(triage: Triage, language: str) -> list[Sentence]:
+    tier = triage.tier
     shown: dict[str, None] = {}
-    for rule in told.triage.rules:
+    for rule in triage.rules:
         if rule.tier == tier and rule.id != "TR-18":
             for key, value in rule.inputs.items():
                 if text := _input(key, value, language):
                     shown[text] = None
     fields = join(shown) or triage_rules().tier_text["safety_blank"]
     out = [say("W-11", language, tier=tier, fields=triage_rules().tier_text[tier].format(fields=fields))]
-    open_safety = [key for rule in told.triage.rules if rule.id == "TR-18" for key in rule.inputs]
+    open_safety = [key for rule in triage.rules if rule.id == "TR-18" for key in rule.inputs]
     if open_safety:
         out.append(say("safety_blank", language, list=join(label(key, language) for key in open_safety)))
-    if disputed(told.triage.rules):
+    if disputed(triage.rules):
         out.append(say("W-18", language))
     return out
 
@@ -292,7 +292,7 @@ def _limits(told: Told, language: str) -> list[Sentence]:
 
 
 def narrate_without_exam(
-    findings: Sequence[Finding], withheld: Sequence[Withheld], imaging: Imaging, language: str = "en"
+    findings: Sequence[Finding], withheld: Sequence[Withheld], imaging: Imaging, triage: Triage, language: str = "en"
 ) -> tuple[Section, ...]:
     """Sections of a reading without an examination: what was found, what was not read, and that no exam was entered."""
     named = {item.id: item for item in imaging.findings}
@@ -317,4 +317,5 @@ def narrate_without_exam(
     unknown.append(say("no_exam", language))
     limits = [say("W-13", language)] if imaging.numbering == "uncertain" else []
     limits += [say("not_validated", language), say("W-16", language)]
-    return _sections({"findings": first, "unknown": unknown, "limits": limits}, language)
+    urgent = [item for item in _urgent(triage, language) if item.id != "safety_blank"]
+    return _sections({"urgent": urgent, "findings": first, "unknown": unknown, "limits": limits}, language)

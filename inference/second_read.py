@@ -16,7 +16,7 @@ from inference.imaging_findings import SITE_OF, SITES, Imaging, ImagingFinding, 
 from inference.report import Concordance, Discrepancy, Finding, SecondRead, Severity, Triage, Withheld
 from inference.roots import reach, severity_of
 
-__all__ = ["FirstRead", "compare"]
+__all__ = ["FirstRead", "compare", "compare_imaging"]
 
 _STEPS: tuple[Severity, ...] = ("normal_mild", "moderate", "severe")
 _LEVELS = ("T12-L1", "L1-L2", "L2-L3", "L3-L4", "L4-L5", "L5-S1")
@@ -84,17 +84,22 @@ def _direction(theirs: str | None, ours: str | None) -> str:
 
 def compare(
     first_read: FirstRead,
-    imaging: Imaging | Sequence[Finding],
-    findings: Sequence[Finding] = (),
+    findings: Sequence[Finding],
     withheld: Sequence[Withheld] = (),
     concordance: Concordance | None = None,
     triage: Triage | None = None,
 ) -> SecondRead:
-    """Compare a first read with the program's findings. Weights double at T1 and T2; roots of the examination decide DC-01."""
-    if not isinstance(imaging, Imaging):
-        imaging = imaging_from_report(imaging, withheld)
-    elif findings or withheld:
-        imaging = imaging_from_report(findings, withheld, (), imaging.numbering, imaging.scoliosis_convex)
+    """Compare a first read with the findings of a report; see `compare_imaging`."""
+    return compare_imaging(first_read, imaging_from_report(findings, withheld), concordance, triage)
+
+
+def compare_imaging(
+    first_read: FirstRead, imaging: Imaging, concordance: Concordance | None = None, triage: Triage | None = None
+) -> SecondRead:
+    """Compare a first read with the program's side. Weights double at T1 and T2; roots of the examination decide DC-01.
+
+    The reader's text is never rewritten; agreement is agreement, not correctness.
+    """
     rules = second_read_rules()
     urgent = triage is not None and triage.tier in rules.urgent_tiers
     sheet = _Sheet(

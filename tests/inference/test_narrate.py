@@ -219,7 +219,9 @@ def test_without_an_examination_findings_are_listed_and_nothing_is_judged() -> N
     held = (Withheld(level="L5-S1", side="left", kind="recess_stenosis", code="GAP", reason="slice gap too large"),)
     result = assess(None, imaging_from_report(found, held), findings=found, withheld=held)
     said = sentences(result)
-    assert (result.concordance, result.triage, result.exam) == (None, None, None)
+    assert (result.concordance, result.exam) == (None, None)
+    assert (result.triage.tier, [rule.id for rule in result.triage.rules]) == ("T3", ["TR-18"])
+    assert "safety items not examined" in said["W-11"][0]
     assert said["flagged"] == ["Flagged: L4-L5 left lateral recess stenosis (severe)."]
     assert "slice gap too large" in said["W-10"][0]
     assert said["no_exam"]

@@ -13,7 +13,7 @@ from inference.clinical_input import ClinicalInputError
 from inference.first_read import FirstRead
 from inference.report import SecondRead
 from inference.roots import Imaging
-from inference.second_read import compare
+from inference.second_read import compare_imaging
 from tests.inference.test_correlate import L5, exam, finding
 
 RECESS = finding("L4-L5", "right", "recess_stenosis")
@@ -37,7 +37,7 @@ def cell(
 def compared(read: FirstRead, *findings: dict[str, Any], deficits: bool = False, **more: Any) -> SecondRead:
     imaging = Imaging.parse({"assessed": LEVELS, "findings": list(findings)} | more)
     if not deficits:
-        return compare(read, imaging)
+        return compare_imaging(read, imaging)
     result = assess(exam(L5, time__onset_days=30), imaging, read).second_read
     assert result is not None
     return result
