@@ -35,7 +35,7 @@ def serve(
     from service.settings import Settings
 
     application = create_app(Settings(data_dir=data_dir, device=device))
-    typer.echo(f"recess: http://{host}:{port}/v1/studies, interface at /docs, data in {data_dir}", err=True)
+    typer.echo(f"recess: http://{host}:{port}/v1, description at /openapi.json, data in {data_dir}", err=True)
     uvicorn.run(application, host=host, port=port, log_level="warning")
     return 0
 

@@ -13,6 +13,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from inference.provenance import result_key
 from service.store import Job, Store
 
@@ -77,12 +79,20 @@ class Worker:
 
     def _work(self) -> None:
         while not self._stop.is_set():
-            job = self._store.claim()
+            job = self._next()
             if job is None:
                 self._wake.wait(_IDLE_S)
                 self._wake.clear()
                 continue
             self._run(job)
+
+    def _next(self) -> Job | None:
+        """The next job; None also while the index cannot be written, which is looked at again after a moment."""
+        try:
+            return self._store.claim()
+        except SQLAlchemyError as error:
+            _LOG.error("the queue cannot be read: %s", type(error).__name__)
+            return None
 
     def _run(self, job: Job) -> None:
         try:
@@ -91,8 +101,9 @@ class Worker:
         except _Stopped:
             return
         except Exception as error:
-            # the text of an error can hold what stood in a file; the class and the job are enough to find it
-            _LOG.exception("analysis %s failed", job.id)
+            # the text of an error can hold what stood in a file; class and job are enough to find it
+            _LOG.error("analysis %s failed: %s", job.id, type(error).__name__)
+            _LOG.debug("analysis %s", job.id, exc_info=True)
             self._store.end(job.id, "failed", error=type(error).__name__)
             return
         report = reading.report
