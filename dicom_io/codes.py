@@ -82,6 +82,7 @@ STACK_WARNINGS: dict[str, str] = {
     "SHEARED": "Slices are shifted in-plane against each other; every slice keeps its own position.",
     "IOP_ROUNDED": "Orientation vectors were slightly off a right angle and were straightened.",
     "FEW_SLICES": "Only one or two slices at this tilt; kept, since each is measured in its own plane.",
+    "WEIGHTING_UNCERTAIN": "TE and TR are absent and the pixels leave the weighting in doubt; send the original headers.",
     "MULTI_CONTRAST": "Several echoes or times share one series; they were separated.",
 }
 

@@ -50,10 +50,11 @@ class ContrastModel(BaseModel):
 
 @dataclass(frozen=True)
 class Weighting:
-    """ "t1", "t2", "t2_fs" or "unknown", with the reason in words."""
+    """One of t1, t2, t2_fs, unknown (nothing to judge by), the reason in words, and whether the pixels leave no doubt."""
 
     name: str
     reason: str
+    certain: bool = True
 
 
 @cache
@@ -63,13 +64,13 @@ def contrast_model() -> ContrastModel:
 
 
 def weighting_of(volumes: Sequence[Volume]) -> Weighting:
-    """Weighting of one acquisition (all its stacks of one plane) by its pixels; "unknown" in the grey zone."""
+    """Weighting of one acquisition (all its stacks of one plane) by its pixels; doubtful in the grey zone."""
     model = contrast_model()
     sagittal = volumes[0].plane == "sagittal"
     pictures = [picture for volume in volumes for picture in _pictures(volume, middle=sagittal)]
     regions = [region for picture in pictures if (region := back_region(picture, sagittal)) is not None]
     if not regions:
-        return Weighting("unknown", "the back is not visible enough to judge the weighting")
+        return Weighting("unknown", "the back is not visible enough to judge the weighting", certain=False)
     fat = float(np.median([fat_brightness(region) for region in regions])) if sagittal else 1.0
     if fat < model.fat_dark_below:
         return Weighting("t2_fs", f"fluid bright, fat under the skin dark ({fat:.2f} of the brightest spine tissue)")
@@ -77,9 +78,7 @@ def weighting_of(volumes: Sequence[Volume]) -> Weighting:
     logits = [np.clip(logit(cut, features(region)), -_MAX_LOGIT, _MAX_LOGIT) for region in regions]
     mean = float(np.mean(logits))
     told = f"fat bright, {'fluid bright' if mean > 0 else 'fluid dark'} by {len(logits)} slices (log odds of T2 {mean:+.1f})"
-    if abs(mean) < model.grey_zone:
-        return Weighting("unknown", f"pixels do not tell T1 from T2 (log odds of T2 {mean:+.1f})")
-    return Weighting("t2" if mean > 0 else "t1", told)
+    return Weighting("t2" if mean > 0 else "t1", told, abs(mean) >= model.grey_zone)
 
 
 def logit(cut: LinearCut, features: FloatArray) -> float:

@@ -24,7 +24,7 @@ from dicom_io.header import Header
 from dicom_io.intake import opened
 from dicom_io.isolation import Examined, examine_all
 from dicom_io.pixels import is_blank, pixels_of
-from dicom_io.roles import judge, rank
+from dicom_io.roles import Judged, judge, rank
 from dicom_io.stacks import Run, sort_series, volume_of
 from dicom_io.study import Notice, PatientContext, Stack, Study
 
@@ -299,10 +299,15 @@ def _series_stacks(series: str, objects: Sequence[Examined]) -> tuple[list[Stack
     stacks = [
         replace(stack, role="localizer", reason=_LOCALIZER, warnings=())
         if run.localizer
-        else replace(stack, role=(role := next(roles)).role, reason=role.reason)
+        else _with_role(stack, next(roles))
         for run, stack in made
     ]
     return stacks, left + sorted_.excluded
+
+
+def _with_role(stack: Stack, judged: Judged) -> Stack:
+    told = tuple(notice(code, stack.series_instance_uid) for code in judged.codes)
+    return replace(stack, role=judged.role, reason=judged.reason, warnings=stack.warnings + told)
 
 
 def _stack(run: Run, planes: list[FloatArray], series: str) -> Stack:

@@ -19,10 +19,11 @@ _FAT_SATURATED = frozenset({"FS", "FATSAT", "SPAIR", "SPIR", "FS_GEMS"})
 
 @dataclass(frozen=True)
 class Judged:
-    """A role with its reason."""
+    """A role with its reason, and codes of what is doubtful about it."""
 
     role: str
     reason: str
+    codes: tuple[str, ...] = ()
 
 
 def judge(stacks: Sequence[Stack], header: Header) -> list[Judged]:
@@ -39,6 +40,11 @@ def judge(stacks: Sequence[Stack], header: Header) -> list[Judged]:
             if plane not in seen:
                 seen[plane] = weighting_of([other.volume for other in stacks if other.volume.plane == plane])
             weighting, reason = seen[plane].name, f"no usable TE and TR; {seen[plane].reason}"
+            if not seen[plane].certain:
+                # an axial stack is measured by what its weighting shows; a sagittal one only tells where the levels are
+                role = "other" if plane == "axial" else _role(plane, weighting)
+                judged.append(Judged(role, f"{plane} slices; {reason}, in doubt", ("WEIGHTING_UNCERTAIN",)))
+                continue
         judged.append(Judged(_role(plane, weighting), f"{plane} slices; {reason}"))
     return judged
 
