@@ -214,12 +214,12 @@ def fit_recess(crops_folder: Path, runs: Path, *, threads: int = 1, minutes: flo
             _log.info(
                 "step %d loss %.3f validation mean abs error %.3f mm bias %+.3f",
                 step + 1,
-                float(loss),
+                float(loss.detach()),
                 mean,
                 error.mean(),
             )
             with (folder / "history.jsonl").open("a", encoding="utf-8") as history:
-                history.write(json.dumps({"step": step + 1, "loss": float(loss), "error_mm": mean}) + "\n")
+                history.write(json.dumps({"step": step + 1, "loss": float(loss.detach()), "error_mm": mean}) + "\n")
             if mean < best:
                 best = mean
                 save_weights(average.module, path)
