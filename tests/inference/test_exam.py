@@ -270,7 +270,7 @@ def test_a_quiet_needle_before_three_weeks_is_not_used() -> None:
 
 
 def test_derived_values_of_a_foot_drop() -> None:
-    """D-01 to D-04, D-06, D-07."""
+    """D-01, D-02, D-04, D-06, D-07."""
     values = derived_values(
         recorded(
             Exam.parse(

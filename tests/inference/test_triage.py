@@ -208,9 +208,9 @@ def test_the_worse_of_two_contradicting_values_counts() -> None:
 
 
 def test_the_panel_is_shown_where_a_disputed_rule_gave_an_urgent_tier() -> None:
-    """SD-01 to SD-12."""
     panel = triage(case(WEAK3, **at(10))).disagreements
-    assert [item.id for item in panel] == [f"SD-{n:02d}" for n in range(1, 13)]
+    first = ["SD-01", "SD-02", "SD-03", "SD-04", "SD-05", "SD-06"]
+    assert [item.id for item in panel] == [*first, "SD-07", "SD-08", "SD-09", "SD-10", "SD-11", "SD-12"]
     assert all(len(item.positions) >= 2 for item in panel)
     assert triage(case({TA: "4+"}, **at(100))).disagreements == ()
     assert triage(case(rf__fever=True)).disagreements == ()
@@ -226,3 +226,11 @@ def test_a_blanket_safety_statement_does_not_fill_the_course() -> None:
     result = triage(Exam.parse({"general": {"attest.safety_negative": True}}))
     inputs = next(rule.inputs for rule in result.rules if rule.id == "TR-18")
     assert set(inputs) == {"general:time.course"}
+
+
+def test_key_strength_is_the_lowest_of_foot_knee_and_calf_on_either_side() -> None:
+    """D-11: a big toe or a hip does not count there, and a deficit needs no weakness."""
+    assert "TR-05" in tiers(triage(case({}, {"mrc.gastrocnemius": "2"}, **at(3))))
+    assert "TR-05" not in tiers(triage(case({EHL: "0"}, {"mrc.gluteus_medius": "0"}, **at(3))))
+    for sign in ({"sen.pin.L4": "absent"}, {"ref.patellar": 0}, {"umn.clonus": "present"}, {"ref.achilles": 4}):
+        assert tiers(triage(case(sign, rf__fever=True)))["TR-09"] == "T1"
