@@ -161,10 +161,8 @@ def analyze(
     if out is not None and out.exists() and not out.is_dir():
         raise BadOptionError(f"--out {out}: is a file; name a folder")
     examination, first = _exam_of(exam), _first_read_of(first_read)
-    from dicom_io import read_outcomes
-
     talk.say("reading the study's files")
-    outcomes = read_outcomes(study)
+    outcomes = _outcomes(study)
     if len(outcomes) > 1 and (examination or first):
         raise BadOptionError(
             f"the input holds {len(outcomes)} studies; an examination or a first read belongs to one of them"
@@ -186,6 +184,17 @@ def analyze(
     if as_json:
         typer.echo(printed[0] if len(printed) == 1 else "[" + ",\n".join(printed) + "]")
     return DONE if DONE in codes else ABSTAINED
+
+
+def _outcomes(paths: Sequence[Path]) -> list[Study | NoUsableSeries]:
+    """One outcome a study; an input that is readable but holds no usable study at all is one refusal."""
+    from dicom_io import read_outcomes
+    from dicom_io.errors import NoUsableSeries
+
+    try:
+        return read_outcomes(paths)
+    except NoUsableSeries as refusal:
+        return [refusal]
 
 
 def _read_one(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import zipfile
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from inference.cli import ABSTAINED, BAD_INPUT, DONE, FAULT, INTERRUPTED, app, run
+from service.examples import EXAM, FINDINGS
+from tests.corpus.small_study import good
 
 _HEAVY = ("torch", "monai", "fastapi", "sqlalchemy", "pydicom", "highdicom", "scipy", "typst")
 
@@ -133,12 +136,54 @@ def test_service_listens_only_on_loopback() -> None:
     assert run(whole, ["serve", "--host", "0.0.0.0"]) == BAD_INPUT
 
 
-def test_images_that_are_no_mr_are_abstained_with_a_reason(
-    recess_data: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("name", ["ge_ct_head", "siemens_spectroscopy_mr", "pydicom_ct_bad_sequence"])
+def test_what_is_no_lumbar_mr_is_abstained_with_a_report_that_holds_a_reason_and_no_finding(
+    recess_data: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str
 ) -> None:
-    """A readable DICOM file that is not MR: exit 3, a reason, no finding."""
+    folder = recess_data / "dicom-vendors" / name
+    if not folder.is_dir():
+        pytest.skip("vendor samples are not on this machine")
+    assert run(app, ["analyze", str(folder), "--out", str(tmp_path), "--json", "-q"]) == ABSTAINED
+    printed = capsys.readouterr()
+    assert len([line for line in printed.err.splitlines() if line.startswith("recess: abstained")]) == 1
+    report = json.loads(printed.out)
+    assert report["status"] == "abstained"
+    assert report["abstained_reason"]
+    assert report["findings"] == []
+    assert {path.name for path in tmp_path.iterdir()} == {"report.json", "report.html", "report.pdf"}
+
+
+def test_inspection_of_images_that_are_no_mr_is_exit_3(recess_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = recess_data / "dicom-vendors" / "ge_ct_head"
     if not folder.is_dir():
         pytest.skip("vendor samples are not on this machine")
     assert run(app, ["inspect", str(folder)]) == ABSTAINED
     assert _one_line(capsys)
+
+
+def test_inspection_names_roles_with_reasons(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, (_, content) in enumerate(good(3)):
+        (tmp_path / f"{number}.dcm").write_bytes(content)
+    assert run(app, ["inspect", str(tmp_path), "--json"]) == DONE
+    (study,) = json.loads(capsys.readouterr().out)["studies"]
+    assert {"sagittal_t1", "sagittal_t2", "axial_t2"} <= {series["role"] for series in study["series"]}
+    assert run(app, ["inspect", str(tmp_path)]) == DONE
+    words = " ".join(capsys.readouterr().out.split())
+    assert study["pseudonym"] in words
+    assert "axial T2" in words
+
+
+def test_correlation_from_files_prints_verdict_triage_and_disclaimer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "exam.json").write_text(json.dumps(EXAM))
+    (tmp_path / "findings.json").write_text(json.dumps(FINDINGS))
+    files = ["--exam", str(tmp_path / "exam.json"), "--findings", str(tmp_path / "findings.json")]
+    assert run(app, ["correlate", *files]) == DONE
+    words = " ".join(capsys.readouterr().out.split())
+    assert "What must not wait" in words
+    assert "not a medical device" in words
+    assert run(app, ["correlate", *files, "--json"]) == DONE
+    result = json.loads(capsys.readouterr().out)
+    assert result["concordance"]["verdict"] in words
+    assert run(app, ["correlate", "--exam", str(tmp_path / "none.yaml"), *files[2:]]) == BAD_INPUT
