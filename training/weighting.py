@@ -34,24 +34,24 @@ class Picture(NamedTuple):
     region: FloatArray
 
 
-def sagittal_pictures(data: Path) -> list[Picture]:
-    """Regions of the SPIDER mid-sagittal pictures under `data`/spider/midsag."""
+def sagittal_pictures(data: Path, every: int = 1) -> list[Picture]:
+    """Regions of the SPIDER mid-sagittal pictures under `data`/spider/midsag; only each `every`th."""
     folder = data / "spider" / "midsag"
     with (folder / "index.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     found = []
-    for row in rows:
+    for row in rows[::every]:
         region = _region(folder / row["file"], float(row["pixel_spacing_stored"]), sagittal=True)
         if region is not None:
             found.append(Picture(row["patient"], row["sequence"] == "t2", region))
     return found
 
 
-def axial_pictures(data: Path) -> list[Picture]:
+def axial_pictures(data: Path, every: int = 1) -> list[Picture]:
     """Regions of the axial pictures under `data`/axial; the T2 ones name no patient, each counts as its own."""
     found = []
     for name, is_t2 in (("sudirman_t1", False), ("sudirman_t1_crops", False), ("sudirman_t2_unidentified", True)):
-        for path in sorted((data / "axial" / name).glob("*.png")):
+        for path in sorted((data / "axial" / name).glob("*.png"))[::every]:
             with Image.open(path) as image:
                 spacing = _AXIAL_FIELD_MM / image.height if is_t2 else _AXIAL_PIXEL_MM
             region = _region(path, spacing, sagittal=False)
