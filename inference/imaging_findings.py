@@ -91,9 +91,25 @@ class ImagingFinding(_Written):
         return self.zone
 
 
+def _name_or_object(schema: dict[str, Any]) -> None:
+    """Publish that a level may be written as its name alone."""
+    written = dict(schema)
+    schema.clear()
+    schema["anyOf"] = [written["properties"]["level"], written]
+
+
 class AssessedLevel(_Written):
+    """A level that was read, at all its sites or at some; written as its name when all were."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_name_or_object)
+
     level: Level
     sites: tuple[Site, ...] = SITES
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, data: Any) -> Any:
+        return {"level": data} if isinstance(data, str) else data
 
 
 class Imaging(_Written):
@@ -106,15 +122,11 @@ class Imaging(_Written):
 
     @model_validator(mode="before")
     @classmethod
-    def _levels_may_be_names(cls, data: Any) -> Any:
+    def _null_is_none_given(cls, data: Any) -> Any:
         if isinstance(data, dict):
-            data = dict(data)
-            assessed = data.get("assessed")
-            if isinstance(assessed, (list, tuple)):
-                data["assessed"] = [{"level": item} if isinstance(item, str) else item for item in assessed]
-            for key in ("assessed", "findings"):
-                if data.get(key, ()) is None:
-                    data[key] = ()
+            return {
+                key: value for key, value in data.items() if value is not None or key not in {"assessed", "findings"}
+            }
         return data
 
     @model_validator(mode="after")

@@ -235,7 +235,8 @@ def _withheld(imaging: Imaging, language: str) -> list[Sentence]:
     sites: dict[str, list[str]] = {}
     for finding in imaging.findings:
         if finding.withheld is not None:
-            side = "" if finding.condition == "canal_stenosis" else f"{word(finding.side, language)} "
+            sided = finding.condition != "canal_stenosis" and finding.side != "midline"
+            side = f"{word(finding.side, language)} " if sided else ""
             site = f"{finding.level} {side}{word(finding.condition, language)}"
             sites.setdefault(quoted(finding.withheld, language), []).append(site)
     return [say("W-10", language, site=join(names), reason=reason) for reason, names in sites.items()]

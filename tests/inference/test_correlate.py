@@ -504,6 +504,14 @@ def test_a_herniation_of_type_none_reads_its_disc_and_is_no_finding() -> None:
     assert not imaging.was_read("L5-S1", "recess")
 
 
+def test_the_published_schema_takes_a_level_by_its_name() -> None:
+    schema = Imaging.model_json_schema()
+    name, written = schema["$defs"]["AssessedLevel"]["anyOf"]
+    assert "L4-L5" in name["enum"]
+    assert set(written["properties"]) == {"level", "sites"}
+    assert Imaging.parse({"assessed": ["L4-L5"], "findings": None}).was_read("L4-L5", "foramen")
+
+
 @pytest.mark.parametrize(
     ("data", "path"),
     [
