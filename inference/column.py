@@ -19,6 +19,8 @@ from configs import anatomy, config_path, load_toml
 
 Labels = NDArray[np.integer[Any]]
 _EIGHT = np.ones((3, 3), dtype=int)
+_BESIDE_MM = 9.0
+"""Vertebra that comes so near to a disc or to the canal belongs to the column."""
 
 
 class ColumnLimits(BaseModel):
@@ -35,6 +37,7 @@ class ColumnLimits(BaseModel):
     canal_height_mm: float
     canal_ap_mm: tuple[float, float]
     canal_beside_discs: float
+    stray: float
     bodies_between: float
     step_ratio: float
     ap_ratio: float
@@ -46,6 +49,7 @@ class ColumnLimits(BaseModel):
     sacral_slope_deg: tuple[float, float]
     remnant_ap_ratio: float
     body_below_area_mm2: float
+    sure_slope_deg: float
     mid_slab_sigma_mm: float
     disc_half_width_mm: float
 
@@ -79,6 +83,7 @@ class Column:
     canal_front: NDArray[np.float64]
     """Column of the canal's front edge for every row; nan where the canal is not seen or extrapolated."""
     vertebra: NDArray[np.bool_]
+    labelled: NDArray[np.bool_]
     discs: tuple[FlatDisc, ...]
     gaps: tuple[int, ...]
     """Numbers (from the lowest, 0) of discs above which the next seems to have been missed."""
@@ -113,7 +118,7 @@ def find_column(label_map: Labels, spacing_mm: float) -> Column | None:
         return None
     chain = _longest_chain(sorted(found, key=lambda disc: -disc.centre[0]), spacing_mm, limits)
     vertebra = label_map == labels.value("vertebra")
-    return Column(canal, front, vertebra, chain, _gaps(chain, spacing_mm, limits), spacing_mm)
+    return Column(canal, front, vertebra, label_map > 0, chain, _gaps(chain, spacing_mm, limits), spacing_mm)
 
 
 def measure_disc(mask: NDArray[np.bool_], spacing_mm: float) -> FlatDisc:
@@ -167,6 +172,8 @@ def _form_faults(column: Column, limits: ColumnLimits) -> list[str]:
         return []
     form = column_form(column)
     faults = []
+    if form["stray"] > limits.stray:
+        faults.append("much of what looks like spine lies away from the column")
     if form["bodies_between"] < limits.bodies_between:
         faults.append("no vertebral bodies fill the room between the discs")
     if form["step_ratio"] > limits.step_ratio:
@@ -200,10 +207,15 @@ def column_form(column: Column) -> dict[str, float]:
     for disc in discs:
         row = int(np.clip(round(disc.posterior[0]), 0, len(column.canal_front) - 1))
         gaps.append(abs(column.canal_front[row] - disc.posterior[1]) * spacing)
+    discs_mask = np.any([disc.mask for disc in discs], axis=0)
+    near = ndimage.distance_transform_edt(~(discs_mask | column.canal)) * spacing <= _BESIDE_MM
+    pieces, _ = ndimage.label(column.vertebra)
+    own = np.isin(pieces, np.setdiff1d(np.unique(pieces[near]), [0])) | discs_mask | column.canal
     return {
+        "stray": 1.0 - float((own & column.labelled).sum()) / float(column.labelled.sum()),
         "bodies_between": float(np.median(filled)),
         "step_ratio": float(steps.max() / steps.min()),
-        "ap_ratio": float(aps.max() / aps.min()),
+        "ap_ratio": float(aps[1:].max() / aps[1:].min()),
         "bend_deg": float(np.median(bends)),
         "posterior_gap_mm": float(np.median(gaps)),
     }

@@ -34,10 +34,10 @@ _SURE, _DOUBT, _WEAK = 0.95, 0.6, 0.5
 """Confidence of a name without doubt, with one reason to doubt, and with several. Expert estimates, not calibrated."""
 
 
-_CANAL_SURE, _CANAL_ROWS = 0.5, 10
-"""A pixel counts as canal above this probability; fewer rows with canal than this are no canal."""
-_WINDOWS_MM = (32.0, 18.0, 14.0)
-"""Distance from the middle of the canal within which slices are looked at, narrowing in; an adult canal is 20-28 mm wide."""
+_SURE_PIXEL, _CANAL_ROWS = 0.5, 10
+"""A pixel counts as its class above this probability; fewer rows with canal or discs than this are none."""
+_WINDOWS_MM = (40.0, 32.0, 28.0)
+"""Distance from the middle within which slices are looked at, narrowing in; an adult body is 40-55 mm wide."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def locate_discs(volume: Volume, segmenter: Segmenter) -> Localization:
         return _not_lumbar(volume.grid.shape, str(error))
     pictures = normalise(turned.planes, segmenter.card.input)
     probabilities = segmenter.probabilities(pictures[:, None])
-    middle = _middle_slice(probabilities[:, anatomy().sagittal.value("canal")], turned.step_mm)
+    middle = _middle_slice(probabilities, turned.step_mm)
     if middle is None:
         return _not_lumbar(volume.grid.shape, "no spinal canal was found")
     section = _curved_section(probabilities, middle, turned.step_mm)
@@ -119,29 +119,30 @@ def _not_lumbar(shape: tuple[int, int, int], reason: str, score: float = 0.0) ->
     return Localization((), np.zeros(shape, dtype=np.uint8), "uncertain", (reason,), False, score, reason)
 
 
-def _middle_slice(canal: NDArray[np.float32], step_mm: float) -> NDArray[np.float64] | None:
-    """Fractional slice index of the middle of the canal for every row (R,), smooth along the spine; None without a canal.
+def _middle_slice(probabilities: NDArray[np.float32], step_mm: float) -> NDArray[np.float64] | None:
+    """Fractional slice index of the middle of the column for every row (R,), smooth along the spine; None without a canal.
 
-    Starts from the slice with most canal and narrows in, so that what is taken for canal far to the side does not pull.
+    Discs give it: they are even to both sides, while what is taken for canal far to one side is not. Rows above and below
+    the discs take the value of the outermost disc.
     """
-    weight = np.where(canal > _CANAL_SURE, canal, 0.0).sum(axis=2).astype(np.float64)
-    if (weight.sum(axis=0) > 0).sum() < _CANAL_ROWS:
+    labels = anatomy().sagittal
+    canal = probabilities[:, labels.value("canal")] > _SURE_PIXEL
+    discs = (probabilities[:, labels.value("disc")] > _SURE_PIXEL).sum(axis=2).astype(np.float64)
+    if canal.any(axis=(0, 2)).sum() < _CANAL_ROWS:
         return None
-    rows, slices = np.arange(canal.shape[1], dtype=np.float64), np.arange(canal.shape[0], dtype=np.float64)
-    profile = ndimage.gaussian_filter1d(weight.sum(axis=1), 6.0 / step_mm, mode="constant")
+    rows, slices = np.arange(discs.shape[1], dtype=np.float64), np.arange(discs.shape[0], dtype=np.float64)
+    profile = ndimage.gaussian_filter1d(discs.sum(axis=1), 8.0 / step_mm, mode="constant")
     middle = np.full(len(rows), float(profile.argmax()))
     for window_mm in _WINDOWS_MM:
-        near = np.abs(slices[:, None] - middle[None]) * step_mm <= window_mm
-        part = weight * near
+        part = discs * (np.abs(slices[:, None] - middle[None]) * step_mm <= window_mm)
         per_row = part.sum(axis=0)
         seen = per_row > 0
         if seen.sum() < _CANAL_ROWS:
             return None
         centre = (slices[:, None] * part).sum(axis=0)[seen] / per_row[seen]
-        scale = max(1.0, float(np.ptp(rows[seen])))
-        fit = np.polynomial.Polynomial.fit(rows[seen] / scale, centre, 2, w=np.sqrt(per_row[seen]))
-        low, high = rows[seen].min(), rows[seen].max()
-        middle = np.clip(fit(np.clip(rows, low, high) / scale), 0, canal.shape[0] - 1)
+        fit = np.polynomial.Polynomial.fit(rows[seen], centre, 2, w=np.sqrt(per_row[seen]))
+        low, high = np.percentile(rows[seen], (2, 98))
+        middle = np.clip(fit(np.clip(rows, low, high)), 0, discs.shape[0] - 1)
     return middle
 
 
@@ -181,7 +182,7 @@ def _doubts(column: Column, flat: NDArray[np.uint8]) -> tuple[str, ...]:
         doubts.append(f"the lowest disc is tilted by {slope:.0f} degrees, unlike a lumbosacral disc")
     if lowest.ap_mm < limits.remnant_ap_ratio * second.ap_mm:
         doubts.append("the lowest disc is much shorter than the next and may be a remnant between S1 and S2")
-    if _body_below_mm2(column, flat) > limits.body_below_area_mm2:
+    if slope < limits.sure_slope_deg and _body_below_mm2(column, flat) > limits.body_below_area_mm2:
         doubts.append("a vertebral body was found below the lowest disc")
     if column.gaps:
         doubts.append("a disc seems to have been missed between two that were found")
