@@ -162,11 +162,11 @@ def _draw_measurements(
             continue
         ends = view.to_pixels(np.array(measurement.points_lps))
         middle = ends.mean(axis=0)
-        at, anchor = (float(middle[0]), float(middle[1])), "mm"
+        at, anchor = (float(middle[0]), float(ends[:, 1].max()) + 8), "mt"  # an area stands below its region
         if measurement.unit == "mm":
             _draw_caliper(draw, ends)
             on_right = bool(middle[0] >= size_px / 2)
-            at, anchor = (at[0] + (16 if on_right else -16), at[1]), "lm" if on_right else "rm"
+            at, anchor = (at[0] + (16 if on_right else -16), float(middle[1])), "lm" if on_right else "rm"
         text = value_text(measurement).replace("²", "2")  # the embedded typeface has no superscripts
         while any(_overlap(draw.textbbox(at, text, font=_font(_TEXT_PX), anchor=anchor), box) for box in taken):
             at = (at[0], at[1] + _TEXT_PX / 2)

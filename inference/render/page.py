@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from inference.clinical_words import entry, label
-from inference.render.pictures import SEVERITY_RANK, spoken, unit_text, value_text
+from inference.render.pictures import SEVERITY_RANK, digits_of, spoken, unit_text, value_text
 from inference.report import Concordance, Finding, Measurement, Report, Section, Triage, Withheld
 
 TIER_WORDS = {
@@ -50,6 +50,7 @@ NO_FLAG = "No flag raised in the levels that were read."
 NOTHING_READ = "No value could be read; this says nothing about the spine."
 NO_EXAM = "No examination was entered."
 _FIELDS_IN_ANSWER = 6  # the rest stands with the rules below
+_NEARLY_CERTAIN = 0.99
 _IMAGING = "imaging:"  # inputs of a rule that come from the images, not from the examination
 _LEVEL_ORDER = ("T12-L1", "L1-L2", "L2-L3", "L3-L4", "L4-L5", "L5-S1")
 _SIDE_ORDER = ("left", "right", "both", "midline", None)
@@ -160,8 +161,9 @@ def wait_answer(triage: Triage | None) -> Answer:
     if triage is None:
         return Answer(question, "not triaged", NO_EXAM, "unknown")
     deciding = [rule for rule in triage.rules if rule.tier in {None, triage.tier}]
-    named = dict.fromkeys(field_text(f) for rule in deciding for f in rule.inputs if not f.startswith(_IMAGING))
-    fields = ", ".join([*named][:_FIELDS_IN_ANSWER]) + (" and more" if len(named) > _FIELDS_IN_ANSWER else "")
+    named = [field_text(f) for rule in deciding for f in rule.inputs if not f.startswith(_IMAGING)]
+    named += [str(v) for rule in deciding for f, v in rule.inputs.items() if f.startswith(_IMAGING)]
+    fields = _some(named)
     tone = {"T1": "alarm", "T2": "strong", "T3": "mild", "T4": "quiet"}[triage.tier]
     return Answer(question, triage.tier, _sentence(TIER_WORDS[triage.tier], fields), tone)
 
@@ -195,9 +197,15 @@ def _flag_answer(report: Report, flags: list[Finding]) -> Answer:
     if not flags:
         return Answer(question, "no flag", f"{NO_FLAG} {held}".strip(), "quiet")
     worst = max(SEVERITY_RANK[f.severity] for f in flags)
-    places = ", ".join(dict.fromkeys(place_text(f.level, f.side) for f in flags))
+    places = _some(place_text(f.level, f.side) for f in flags)
     word = f"{len(flags)} flag{'s' if len(flags) != 1 else ''}"
     return Answer(question, word, f"{places}. {held}".strip(), "strong" if worst == 2 else "mild")
+
+
+def _some(items: Iterable[str]) -> str:
+    """The first few of a list, each once."""
+    distinct = list(dict.fromkeys(items))
+    return ", ".join(distinct[:_FIELDS_IN_ANSWER]) + (" and more" if len(distinct) > _FIELDS_IN_ANSWER else "")
 
 
 def _sentence(text: str, fields: str) -> str:
@@ -245,18 +253,24 @@ def measurement_text(measurement: Measurement) -> str:
     """One value with its uncertainty: "recess depth 1.9 ± 0.6 mm (borderline)"."""
     text = value_text(measurement)
     if measurement.uncertainty is not None:
-        digits = 1 if measurement.unit == "mm" else 0
+        digits = digits_of(measurement.unit)
         value = f"{measurement.value:.{digits}f} ± {measurement.uncertainty:.{digits}f}"
         text = f"{value} {unit_text(measurement.unit)}"
     return f"{spoken(measurement.name)} {text}" + (" (borderline)" if measurement.borderline else "")
 
 
 def probability_text(finding: Finding) -> str:
-    """Probability of the stated kind being moderate or worse, with its interval; empty where none is given."""
+    """Probability of the finding with its interval; empty where none is given, never printed as certain."""
     if finding.probability is None:
         return ""
-    text = f"{finding.probability:.2f}"
-    return f"{text} ({finding.interval[0]:.2f}–{finding.interval[1]:.2f})" if finding.interval else text
+    text = _share(finding.probability)
+    return f"{text} ({_share(finding.interval[0])} to {_share(finding.interval[1])})" if finding.interval else text
+
+
+def _share(value: float) -> str:
+    if value > _NEARLY_CERTAIN:
+        return f">{_NEARLY_CERTAIN:.2f}"
+    return f"<{1 - _NEARLY_CERTAIN:.2f}" if value < 1 - _NEARLY_CERTAIN else f"{value:.2f}"
 
 
 def field_text(field: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from configs import anatomy
 from dicom_io.geometry import FloatArray, Volume
 from inference.report import Finding, LevelRead, Measurement, Point, Severity
 
@@ -73,6 +74,7 @@ def axial_pictures(
 ) -> tuple[KeyPicture, ...]:
     """Pictures of one level: the slices on which its values were measured, the most severe value first (at most two).
 
+    A slice on which nothing is moderate or severe is shown once, and only at the levels that are always read.
     `labels` (slices, rows, columns) on the volume's grid. Empty when nothing was measured on this volume.
     """
     rank: dict[int, int] = {}
@@ -85,7 +87,10 @@ def axial_pictures(
             if index is not None:
                 drawn.setdefault(index, []).append(measurement)
                 rank[index] = max(rank.get(index, -1), SEVERITY_RANK[finding.severity])
-    chosen = sorted(drawn, key=lambda index: (-rank[index], -len(drawn[index]), index))[:_PICTURES_PER_LEVEL]
+    order = sorted(drawn, key=lambda index: (-rank[index], -len(drawn[index]), index))
+    first = 1 if level.name in anatomy().read_levels else 0
+    chosen = order[:first] + [index for index in order[first:] if rank[index] > 0]
+    chosen = chosen[:_PICTURES_PER_LEVEL]
     return tuple(_axial_picture(volume, labels, level, index, tuple(drawn[index]), series_name) for index in chosen)
 
 
@@ -216,21 +221,34 @@ def _slice_of(volume: Volume, measurement: Measurement) -> int | None:
     return None
 
 
+_SPOKEN = {
+    "recess_mm": "recess depth",
+    "bony_mm": "bony recess depth",
+    "area_mm2": "dural sac area",
+    "ap_mm": "AP",
+    "herniation_ap_mm": "beyond the disc margin",
+}
+
+
 def spoken(name: str) -> str:
-    """A value's name as people say it: `recess_depth_left` becomes "recess depth left"."""
+    """A value's name as people say it: `recess_mm` becomes "recess depth"."""
     words = name.removesuffix("_mm2").removesuffix("_mm").split("_")
-    return " ".join("AP" if word == "ap" else word for word in words)
+    return _SPOKEN.get(name) or " ".join("AP" if word == "ap" else word for word in words)
 
 
 def value_text(measurement: Measurement) -> str:
     """The value with its unit: lengths to a tenth of a millimetre, areas to the whole square millimetre."""
-    digits = 1 if measurement.unit == "mm" else 0
-    return f"{measurement.value:.{digits}f} {unit_text(measurement.unit)}"
+    return f"{measurement.value:.{digits_of(measurement.unit)}f} {unit_text(measurement.unit)}".strip()
+
+
+def digits_of(unit: str) -> int:
+    """Decimals that a value of this unit is printed with."""
+    return {"mm": 1, "1": 2}.get(unit, 0)
 
 
 def unit_text(unit: str) -> str:
-    """Unit as it is printed."""
-    return {"mm2": "mm²", "mm3": "mm³", "deg": "°"}.get(unit, unit)
+    """Unit as it is printed; a share has none."""
+    return {"mm2": "mm²", "mm3": "mm³", "deg": "°", "1": ""}.get(unit, unit)
 
 
 def _point(values: FloatArray) -> Point:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dicom_io.geometry import Grid, Volume
 from inference.render.overlay import draw_picture, picture_png, view_of
 from inference.render.pictures import KeyPicture, axial_pictures, disc_marks, sagittal_picture, slice_picture_affine
+from inference.report import Finding
 from tests.inference.sample_report import (
     axial_labels,
     axial_volume,
@@ -91,32 +92,42 @@ def test_right_recess_is_coloured_on_the_left_half_of_the_picture() -> None:
     assert columns.max() < drawn.shape[1] / 2
 
 
+def _canal_on_slice(index: int, severity: str) -> tuple[Finding, ...]:
+    """The findings with the canal of L4-L5 measured on another slice."""
+    volume = axial_volume()
+    z = float(volume.grid.to_lps(np.array([float(index), 0.0, 0.0]))[2])
+    place = {
+        "source_instance": volume.instances[index].sop_instance_uid,
+        "points_lps": ((0.0, 4.0, z), (0.0, 16.0, z)),
+    }
+    moved = []
+    for finding in findings():
+        if finding.id == "L4-L5.canal":
+            measured = tuple(m.model_copy(update=place) for m in finding.measurements)
+            finding = finding.model_copy(update={"measurements": measured, "severity": severity})
+        moved.append(finding)
+    return tuple(moved)
+
+
 def test_slice_with_the_most_severe_value_is_shown_first() -> None:
     volume = axial_volume()
-    moved = tuple(
-        replaced
-        if finding.kind != "canal_stenosis"
-        else replaced.model_copy(
-            update={
-                "measurements": tuple(
-                    m.model_copy(
-                        update={
-                            "source_instance": volume.instances[2].sop_instance_uid,
-                            "points_lps": ((0.0, 4.0, 8.0), (0.0, 16.0, 8.0)),
-                        }
-                    )
-                    for m in replaced.measurements
-                )
-            }
-        )
-        for finding in findings()
-        for replaced in (finding,)
-    )
-    shown = axial_pictures(volume, None, _LEVEL, moved)
-    assert [picture.source_instance for picture in shown] == [
-        volume.instances[4].sop_instance_uid,
-        volume.instances[2].sop_instance_uid,
-    ]
+    shown = axial_pictures(volume, None, _LEVEL, _canal_on_slice(2, "moderate"))
+    assert [picture.source_instance for picture in shown] == [volume.instances[i].sop_instance_uid for i in (4, 2)]
+
+
+def test_second_slice_without_a_flag_is_not_shown() -> None:
+    volume = axial_volume()
+    (shown,) = axial_pictures(volume, None, _LEVEL, _canal_on_slice(2, "normal_mild"))
+    assert shown.source_instance == volume.instances[4].sop_instance_uid
+
+
+def test_level_that_is_not_always_read_is_shown_only_with_a_flag() -> None:
+    volume = axial_volume()
+    elsewhere = _LEVEL.model_copy(update={"name": "L3-L4"})
+    moved = tuple(finding.model_copy(update={"level": "L3-L4"}) for finding in findings())
+    assert len(axial_pictures(volume, None, elsewhere, moved)) == 1
+    calm = tuple(finding.model_copy(update={"severity": "normal_mild"}) for finding in moved)
+    assert axial_pictures(volume, None, elsewhere, calm) == ()
 
 
 def test_value_measured_in_another_series_with_the_same_instance_uid_is_not_drawn() -> None:

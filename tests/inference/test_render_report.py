@@ -13,7 +13,7 @@ from rich.console import Console
 
 from inference.clinical_words import forbidden
 from inference.render.html import render_html
-from inference.render.page import NO_FLAG, field_text, page_of, value_of_field
+from inference.render.page import NO_FLAG, field_text, page_of, probability_text, value_of_field
 from inference.render.pdf import render_pdf
 from inference.render.text import print_summary
 from inference.report import Report, ReportWarning
@@ -59,7 +59,7 @@ def test_page_gives_each_flag_its_level_side_severity_millimetres_uncertainty_an
         "L4-L5 right lateral recess stenosis",
         "severe",
         "recess depth 1.9 ± 0.6 mm (borderline)",
-        "0.88 (0.71–0.96) simulated images only",
+        "0.88 (0.71 to 0.96) simulated images only",
     ):
         assert expected in words
 
@@ -203,6 +203,11 @@ def test_nothing_that_the_program_may_never_say_is_on_the_page() -> None:
     for report in (sample_report(), quiet_report(), abstained_report()):
         for text in _visible(report).words:
             assert forbidden(text) == () or text == report.disclaimer, text
+
+
+def test_probability_is_never_printed_as_certain() -> None:
+    certain = sample_report().findings[0].model_copy(update={"probability": 1.0, "interval": (0.0, 1.0)})
+    assert probability_text(certain) == ">0.99 (<0.01 to >0.99)"
 
 
 def test_abstained_report_cannot_hold_a_finding() -> None:
