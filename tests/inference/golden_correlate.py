@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 from configs.clinical import ExamField, exam_table
 from inference.clinical import assess
@@ -77,7 +77,7 @@ ROOTS: tuple[dict[str, Any], ...] = (
 
 
 def _pick(seed: int, key: str, choices: list[Any]) -> Any:
-    return choices[crc32(f"{seed}:{key}".encode()) % len(choices)]
+    return choices[sha256(f"{seed}:{key}".encode()).digest()[0] % len(choices)]
 
 
 def _value(seed: int, block: str, field: ExamField) -> Any:
