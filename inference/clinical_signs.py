@@ -268,13 +268,11 @@ def needle_too_early(seen: Recorded) -> bool:
 
 
 def saddle(seen: Recorded) -> bool | None:
-    """Saddle numbness: recorded so, or found on either side; None when neither was examined."""
+    """Saddle numbness: recorded so, or found on either side; None when it was not asked and nothing was found."""
     found = [seen.side(side).get("sen.saddle") for side in SIDES]
-    if seen.general.get("bb.saddle") is True or any(item not in (None, "normal") for item in found):
+    if any(item not in (None, "normal") for item in found):
         return True
-    if seen.general.get("bb.saddle") is False or any(item == "normal" for item in found):
-        return False
-    return None
+    return seen.general.get("bb.saddle")
 
 
 def _bladder(seen: Recorded) -> list[Observed]:

@@ -75,6 +75,9 @@ def verdict(result: Concordance, number: int = 0) -> tuple[str, tuple[str, ...]]
         ("RA-03", finding("L4-L5", migration={"dir": "up", "mm": 5.0}), {"right:L5", "right:L4"}),
         ("RA-03", finding("L4-L5", migration={"dir": "up", "mm": 4.9}), {"right:L5"}),
         ("RA-03", finding("L4-L5", migration={"dir": "down", "mm": 9.0}), {"right:L5"}),
+        ("RA-03", finding("L5-S1", migration={"dir": "up", "mm": 8.0}), {"right:S1", "right:L5"}),
+        ("RA-03", finding("L3-L4", migration={"dir": "up", "mm": 8.0}), {"right:L4", "right:L3"}),
+        ("RA-03", finding("L5-S1", zone="central", migration={"dir": "down", "mm": 8.0}), {"right:S1"}),
         ("RA-04", finding("L4-L5", zone="central", side="midline"), {"left:L5", "right:L5", "left:S1", "right:S1"}),
         ("RA-04", finding("L5-S1", condition="canal_stenosis", side="both"), {"left:S1", "right:S1"}),
         ("RA-04", finding("L5-S1", zone="central", side="left"), {"left:S1"}),
@@ -142,6 +145,13 @@ def test_a_recess_without_a_grade_is_graded_by_its_depth(mm: float, severity: st
     """IM-08."""
     one = images(finding(condition="recess_stenosis", severity=None, recess_mm=mm))
     assert severity_of(one.findings[0], one)[0] == severity
+
+
+def test_migration_sets_how_strongly_roots_are_reached() -> None:
+    up = reach(ImagingFinding.model_validate(finding("L5-S1", migration={"dir": "up", "mm": 8.0}))).strength
+    assert up == {("right", "S1"): 1.0, ("right", "L5"): 0.7}
+    down = reach(ImagingFinding.model_validate(finding("L4-L5", zone="central", migration={"dir": "down", "mm": 8.0})))
+    assert down.strength == {("right", "L5"): 1.0, ("right", "S1"): 0.4}
 
 
 def test_likelihood_ratios_of_roots() -> None:

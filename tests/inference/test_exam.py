@@ -359,6 +359,7 @@ def test_saddle_numbness_found_on_a_side_counts_as_recorded() -> None:
     """D-10."""
     found, _ = scored(observed_signs(recorded(Exam.parse({"left": {"sen.saddle": "reduced"}}))))
     assert [item.key for item in found] == ["general:bb.saddle"]
+    assert observed_signs(recorded(Exam.parse({"left": {"sen.saddle": "normal"}}))) == ()
 
 
 def test_straight_leg_raise_is_positive_below_seventy_degrees() -> None:
