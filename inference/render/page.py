@@ -197,7 +197,7 @@ def _flag_answer(report: Report, flags: list[Finding]) -> Answer:
     if not flags:
         return Answer(question, "no flag", f"{NO_FLAG} {held}".strip(), "quiet")
     worst = max(SEVERITY_RANK[f.severity] for f in flags)
-    places = _some(place_text(f.level, f.side) for f in flags)
+    places = _some(place_text(f.level, side_text(f)) for f in flags)
     word = f"{len(flags)} flag{'s' if len(flags) != 1 else ''}"
     return Answer(question, word, f"{places}. {held}".strip(), "strong" if worst == 2 else "mild")
 
@@ -217,7 +217,7 @@ def _finding_row(report: Report, finding: Finding) -> FindingRow:
     verdict = verdicts.get(finding.id)
     return FindingRow(
         level=finding.level,
-        side=finding.side,
+        side=side_text(finding),
         what=what_text(finding),
         severity=SEVERITY_WORDS[finding.severity],
         tone=finding.severity,
@@ -242,6 +242,11 @@ def what_text(finding: Finding) -> str:
             return "no herniation seen"
         words = f"herniation: {finding.type}"
     return f"{words}, {finding.zone}" if finding.zone else words
+
+
+def side_text(finding: Finding) -> str:
+    """The side in words; a canal has none, and neither has a herniation that is not there."""
+    return "" if finding.kind == "canal_stenosis" or finding.type == "none" else finding.side
 
 
 def place_text(level: str, side: str | None) -> str:
@@ -370,7 +375,7 @@ def _concordance_tables(report: Report) -> dict[str, Table]:
         finding = by_id.get(verdict.finding_id)
         if finding is None or not finding.flagged:
             continue
-        name = f"{place_text(finding.level, finding.side)} {what_text(finding)}"
+        name = f"{place_text(finding.level, side_text(finding))} {what_text(finding)}"
         verdicts.append((name, VERDICT_WORDS[verdict.verdict], "; ".join(verdict.reasons), ", ".join(verdict.rules)))
     return {
         "verdicts": Table("Finding by finding", ("Finding", "Verdict", "Reasons", "Rules"), tuple(verdicts)),

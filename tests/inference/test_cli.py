@@ -130,6 +130,21 @@ def test_interruption_is_exit_130(capsys: pytest.CaptureFixture[str]) -> None:
     _one_line(capsys)
 
 
+def test_doctor_finds_codecs_weights_device_and_disk(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(app, ["doctor", "--json"]) == DONE
+    checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)}
+    assert {"versions", "device", "disk", "codec JPEG 2000", "weights sagittal", "weights axial"} <= set(checks)
+    assert all(check["good"] for check in checks.values())
+
+
+def test_doctor_says_how_to_mend_missing_weights(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("models.weights.WEIGHTS", tmp_path)
+    assert run(app, ["doctor"]) == 1
+    assert "install it again" in capsys.readouterr().out
+
+
 def test_service_listens_only_on_loopback() -> None:
     from service.cli import app as whole
 
