@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from configs.clinical import triage_rules
+from configs.clinical import sources, triage_rules
 from inference.clinical_checks import foot_drop, scores
 from inference.clinical_signs import (
     REFLEXES,
@@ -383,7 +383,7 @@ def _panel(fired: Sequence[TriageRule]) -> tuple[Disagreement, ...]:
         Disagreement(
             id=item.id,
             subject=item.subject,
-            positions=tuple(Position(source=one.source, says=one.says) for one in item.positions),
+            positions=tuple(Position(source=sources().name(one.source), says=one.says) for one in item.positions),
             shown=item.shown,
         )
         for item in triage_rules().panel.subject

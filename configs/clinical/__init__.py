@@ -439,9 +439,20 @@ class Agreement(_Strict):
     source: str
 
 
+class SourceText(_Strict):
+    file: str
+    title: str
+
+
 class Sources(_Strict):
-    text: dict[str, str]
+    """Cited texts and the agreement between readers."""
+
+    text: dict[str, SourceText]
     agreement: tuple[Agreement, ...]
+
+    def name(self, source: str) -> str:
+        """A source with the file of its text, where it is one of the cited texts."""
+        return f"{source} ({self.text[source].file})" if source in self.text else source
 
 
 class Forbidden(_Strict):

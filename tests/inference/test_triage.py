@@ -212,6 +212,7 @@ def test_the_panel_is_shown_where_a_disputed_rule_gave_an_urgent_tier() -> None:
     first = ["SD-01", "SD-02", "SD-03", "SD-04", "SD-05", "SD-06"]
     assert [item.id for item in panel] == [*first, "SD-07", "SD-08", "SD-09", "SD-10", "SD-11", "SD-12"]
     assert all(len(item.positions) >= 2 for item in panel)
+    assert panel[0].positions[0].source == "S002 (002_8815a149b938cc64.txt)"
     assert triage(case({TA: "4+"}, **at(100))).disagreements == ()
     assert triage(case(rf__fever=True)).disagreements == ()
 
