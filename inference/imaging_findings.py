@@ -29,7 +29,7 @@ SITE_OF: dict[str, Site] = {
 
 
 class _Written(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ImagingFinding(_Written):
@@ -101,7 +101,7 @@ def _name_or_object(schema: dict[str, Any]) -> None:
 class AssessedLevel(_Written):
     """A level that was read, at all its sites or at some; written as its name when all were."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_name_or_object)
+    model_config = ConfigDict(json_schema_extra=_name_or_object)
 
     level: Level
     sites: tuple[Site, ...] = SITES
