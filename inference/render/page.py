@@ -224,7 +224,7 @@ def _finding_row(report: Report, finding: Finding) -> FindingRow:
         values=tuple(measurement_text(m) for m in finding.measurements),
         probability=probability_text(finding),
         basis=finding.basis,
-        roots=", ".join(root.replace(":", " ") for root in finding.roots_at_risk),
+        roots=", ".join(root.replace(":", " ") for root in finding.roots_at_risk) if finding.flagged else "",
         verdict=VERDICT_WORDS[verdict.verdict] if verdict else "",
         reasons=verdict.reasons if verdict else (),
     )
