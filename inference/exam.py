@@ -250,15 +250,18 @@ def _note(field: ExamField, table: ExamTable, shown: set[str]) -> str:
     """Comment behind a field: its label, and the anchors of its scale where they appear first."""
     mark = "! " if field.safety else ""
     if field.scale is None:
-        rule = allowed_text(field, table)
+        limits = f"{field.min} to {field.max}"
+        rule = {"int": limits, "int_or_negative": f"{limits}, or negative", "bool": "true | false"}.get(
+            field.type, allowed_text(field, table)
+        )
     else:
         scale = table.scale_of(field)
         rule = " | ".join(scale.values)
         if "*" not in shown and scale.name not in shown:
-            rule = ", ".join(f"{value} {text}" for value, text in scale.values.items())
+            rule = " | ".join(value if value == text else f"{value} = {text}" for value, text in scale.values.items())
         shown.add(scale.name)
         if field.type == "list":
-            rule = f"list: {rule}"
+            rule = f"list of {rule}"
     detail = f" ({field.text})" if field.text else ""
     return f"{mark}{field.label}{detail}: {rule}"
 
