@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from inference.render.page import ROLE_WORDS
+from inference.render.wording import ROLE_WORDS
 
 
 def inspection_summary(content: Mapping[str, Any]) -> RenderableType:

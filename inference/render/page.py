@@ -7,51 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-from inference.clinical_words import entry, label
-from inference.render.pictures import SEVERITY_RANK, digits_of, spoken, unit_text, value_text
-from inference.report import Concordance, Finding, Measurement, Report, Section, Triage, Withheld
+from inference.render.pictures import SEVERITY_RANK
+from inference.render.wording import (
+    IMAGING,
+    KIND_WORDS,
+    NO_EXAM,
+    NO_FLAG,
+    NOTHING_READ,
+    ROLE_WORDS,
+    SEVERITY_WORDS,
+    TIER_WORDS,
+    VERDICT_WORDS,
+    field_text,
+    measurement_text,
+    place_text,
+    probability_text,
+    side_text,
+    some,
+    value_of_field,
+    what_text,
+)
+from inference.report import Concordance, Finding, Report, Section, Triage, Withheld
 
-TIER_WORDS = {
-    "T1": "same-day emergency assessment",
-    "T2": "urgent specialist assessment within days",
-    "T3": "assessment within weeks",
-    "T4": "no recorded field asks for earlier assessment",
-}
-VERDICT_WORDS = {
-    "concordant": "concordant",
-    "partly_concordant": "partly concordant",
-    "discordant": "discordant",
-    "indeterminate": "indeterminate",
-    "explains": "on the route of the deficit",
-    "contributes": "fits a part of the deficit",
-    "does_not_explain": "does not match the deficit",
-}
-SEVERITY_WORDS = {"normal_mild": "normal or mild", "moderate": "moderate", "severe": "severe"}
-KIND_WORDS = {
-    "herniation": "herniation",
-    "recess_stenosis": "lateral recess stenosis",
-    "canal_stenosis": "canal stenosis",
-    "foraminal_stenosis": "foraminal stenosis",
-    "spondylolisthesis": "vertebral slip",
-    "disc_degeneration": "disc degeneration",
-}
-ROLE_WORDS = {
-    "sagittal_t2": "sagittal T2",
-    "sagittal_t2_fs": "sagittal T2, fat-suppressed",
-    "sagittal_t1": "sagittal T1",
-    "axial_t2": "axial T2",
-    "axial_t1": "axial T1",
-    "localizer": "localizer",
-    "other": "not used",
-}
-NO_FLAG = "No flag raised in the levels that were read."
-NOTHING_READ = "No value could be read; this says nothing about the spine."
-NO_EXAM = "No examination was entered."
-_FIELDS_IN_ANSWER = 6  # the rest stands with the rules below
-_NEARLY_CERTAIN = 0.99
-_IMAGING = "imaging:"  # inputs of a rule that come from the images, not from the examination
 _LEVEL_ORDER = ("T12-L1", "L1-L2", "L2-L3", "L3-L4", "L4-L5", "L5-S1")
 _SIDE_ORDER = ("left", "right", "both", "midline", None)
 
@@ -161,9 +139,9 @@ def wait_answer(triage: Triage | None) -> Answer:
     if triage is None:
         return Answer(question, "not triaged", NO_EXAM, "unknown")
     deciding = [rule for rule in triage.rules if rule.tier in {None, triage.tier}]
-    named = [field_text(f) for rule in deciding for f in rule.inputs if not f.startswith(_IMAGING)]
-    named += [str(v) for rule in deciding for f, v in rule.inputs.items() if f.startswith(_IMAGING)]
-    fields = _some(named)
+    named = [field_text(f) for rule in deciding for f in rule.inputs if not f.startswith(IMAGING)]
+    named += [str(v) for rule in deciding for f, v in rule.inputs.items() if f.startswith(IMAGING)]
+    fields = some(named)
     tone = {"T1": "alarm", "T2": "strong", "T3": "mild", "T4": "quiet"}[triage.tier]
     return Answer(question, triage.tier, _sentence(TIER_WORDS[triage.tier], fields), tone)
 
@@ -197,15 +175,9 @@ def _flag_answer(report: Report, flags: list[Finding]) -> Answer:
     if not flags:
         return Answer(question, "no flag", f"{NO_FLAG} {held}".strip(), "quiet")
     worst = max(SEVERITY_RANK[f.severity] for f in flags)
-    places = _some(place_text(f.level, side_text(f)) for f in flags)
+    places = some(place_text(f.level, side_text(f)) for f in flags)
     word = f"{len(flags)} flag{'s' if len(flags) != 1 else ''}"
     return Answer(question, word, f"{places}. {held}".strip(), "strong" if worst == 2 else "mild")
-
-
-def _some(items: Iterable[str]) -> str:
-    """The first few of a list, each once."""
-    distinct = list(dict.fromkeys(items))
-    return ", ".join(distinct[:_FIELDS_IN_ANSWER]) + (" and more" if len(distinct) > _FIELDS_IN_ANSWER else "")
 
 
 def _sentence(text: str, fields: str) -> str:
@@ -242,52 +214,6 @@ def what_text(finding: Finding) -> str:
             return "no herniation seen"
         words = f"herniation: {finding.type}"
     return f"{words}, {finding.zone}" if finding.zone else words
-
-
-def side_text(finding: Finding) -> str:
-    """The side in words; a canal has none, and neither has a herniation that is not there."""
-    return "" if finding.kind == "canal_stenosis" or finding.type == "none" else finding.side
-
-
-def place_text(level: str, side: str | None) -> str:
-    """Level and side in words, "L4-L5 right"."""
-    return f"{level} {side}" if side else level
-
-
-def measurement_text(measurement: Measurement) -> str:
-    """One value with its uncertainty: "recess depth 1.9 ± 0.6 mm (borderline)"."""
-    text = value_text(measurement)
-    if measurement.uncertainty is not None:
-        digits = digits_of(measurement.unit)
-        value = f"{measurement.value:.{digits}f} ± {measurement.uncertainty:.{digits}f}"
-        text = f"{value} {unit_text(measurement.unit)}"
-    return f"{spoken(measurement.name)} {text}" + (" (borderline)" if measurement.borderline else "")
-
-
-def probability_text(finding: Finding) -> str:
-    """Probability of the finding with its interval; empty where none is given, never printed as certain."""
-    if finding.probability is None:
-        return ""
-    text = _share(finding.probability)
-    return f"{text} ({_share(finding.interval[0])} to {_share(finding.interval[1])})" if finding.interval else text
-
-
-def _share(value: float) -> str:
-    if value > _NEARLY_CERTAIN:
-        return f">{_NEARLY_CERTAIN:.2f}"
-    return f"<{1 - _NEARLY_CERTAIN:.2f}" if value < 1 - _NEARLY_CERTAIN else f"{value:.2f}"
-
-
-def field_text(field: str) -> str:
-    """A field of the examination in words: `right:mrc.tibialis_anterior` becomes "right tibialis anterior"."""
-    return label(field.removeprefix("general:"))
-
-
-def value_of_field(field: str, value: Any) -> str:
-    """A field with what was recorded in it; a blank one is "not examined"."""
-    if field.startswith(_IMAGING):
-        return str(value)
-    return f"{field_text(field)}: not examined" if value is None else entry(field.removeprefix("general:"), value)
 
 
 def _parts(report: Report) -> tuple[Part, ...]:

@@ -14,7 +14,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from inference.render.page import VERDICT_WORDS, Answer, FindingRow, Page, explain_answer, page_of, wait_answer
+from inference.render.page import Answer, FindingRow, Page, explain_answer, page_of, wait_answer
+from inference.render.wording import VERDICT_WORDS
 from inference.report import Concordance, Report, Section, Triage
 
 _STYLES = {

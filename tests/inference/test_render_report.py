@@ -13,9 +13,10 @@ from rich.console import Console
 
 from inference.clinical_words import forbidden
 from inference.render.html import render_html
-from inference.render.page import NO_FLAG, field_text, page_of, probability_text, value_of_field
+from inference.render.page import page_of
 from inference.render.pdf import render_pdf
 from inference.render.text import print_summary
+from inference.render.wording import NO_FLAG, field_text, probability_text, value_of_field
 from inference.report import Report, ReportWarning
 from tests.inference.sample_report import abstained_report, quiet_report, sample_pictures, sample_report
 
