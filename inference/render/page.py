@@ -206,16 +206,6 @@ def _withheld_row(item: Withheld) -> WithheldRow:
     return WithheldRow(item.level or "all levels", item.side or "", KIND_WORDS[item.kind], item.reason, item.code)
 
 
-def what_text(finding: Finding) -> str:
-    """What was found in words: kind, type of a herniation, zone."""
-    words = KIND_WORDS[finding.kind]
-    if finding.kind == "herniation" and finding.type:
-        if finding.type == "none":
-            return "no herniation seen"
-        words = f"herniation: {finding.type}"
-    return f"{words}, {finding.zone}" if finding.zone else words
-
-
 def _parts(report: Report) -> tuple[Part, ...]:
     """Differences from a first read, then the narrative in the report's own order with its tables, then the other tables."""
     tables = _tables(report)

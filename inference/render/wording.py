@@ -59,6 +59,16 @@ def some(items: Iterable[str]) -> str:
     return ", ".join(distinct[:_FIELDS_IN_ANSWER]) + (" and more" if len(distinct) > _FIELDS_IN_ANSWER else "")
 
 
+def what_text(finding: Finding) -> str:
+    """What was found in words: kind, type of a herniation, zone."""
+    words = KIND_WORDS[finding.kind]
+    if finding.kind == "herniation" and finding.type:
+        if finding.type == "none":
+            return "no herniation seen"
+        words = f"herniation: {finding.type}"
+    return f"{words}, {finding.zone}" if finding.zone else words
+
+
 def side_text(finding: Finding) -> str:
     """The side in words; a canal has none, and neither has a herniation that is not there."""
     return "" if finding.kind == "canal_stenosis" or finding.type == "none" else finding.side
