@@ -19,7 +19,7 @@ from inference.exam import Exam
 from inference.first_read import FirstRead
 from inference.grade import read_levels
 from inference.localize import Localization, locate_discs
-from inference.provenance import result_key, software
+from inference.provenance import NETWORKS, result_key, software
 from inference.report import ModelUsed, Report, ReportWarning, Runtime
 from inference.roots import Imaging, imaging_from_report
 from inference.segment import LabelMap, segment_axial
@@ -46,7 +46,7 @@ class Engine:
         """The shipped networks on `device` ("auto", "cpu", "cuda", "cuda:N"). Raises WeightsError, DeviceUnavailableError."""
         from models.runtime import Segmenter
 
-        return cls(*(Segmenter.load(name, device) for name in ("sagittal", "axial", "axial_recess")))
+        return cls(*(Segmenter.load(name, device) for name in NETWORKS))
 
     @property
     def models(self) -> tuple[ModelUsed, ...]:
@@ -149,7 +149,7 @@ def analyze(
     )
     steps.begin("pictures")
     maps = (LabelMap(spine.label_map, stack.volume.grid, "sagittal", stack.volume), *merged_maps(axial))
-    return Reading(report, study, pictures_of(report, maps[0], axial), maps)
+    return Reading(report, study, pictures_of(report, maps[0], stack, axial), maps)
 
 
 def abstain(refusal: NoUsableSeries, exam: Exam | None = None, first_read: FirstRead | None = None) -> Reading:

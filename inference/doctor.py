@@ -10,10 +10,9 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 
-from inference.provenance import software
+from inference.provenance import NETWORKS, software
 
 _NEEDED_FREE_BYTES = 2 * 1024**3  # originals, decoded pixels and results of one large study
-_NETWORKS = ("sagittal", "axial", "axial_recess")
 _SYNTAXES = {
     "1.2.840.10008.1.2.5": "RLE",
     "1.2.840.10008.1.2.4.70": "JPEG lossless",
@@ -42,7 +41,7 @@ def shipped_models() -> dict[str, str]:
     """Name and SHA-256 of each network that a reading uses, from their cards. Raises WeightsError."""
     from models.weights import load_card
 
-    return {name: load_card(name).sha256 for name in _NETWORKS}
+    return {name: load_card(name).sha256 for name in NETWORKS}
 
 
 def _versions() -> Check:
@@ -73,7 +72,7 @@ def weight_checks() -> tuple[Check, ...]:
 
     checks = []
     remedy = "the weights come with the package: install it again"
-    for name in _NETWORKS:
+    for name in NETWORKS:
         try:
             card = load_card(name)
             path = WEIGHTS / f"{name}.safetensors"

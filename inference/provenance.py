@@ -15,6 +15,8 @@ from pathlib import Path
 from configs import configs_sha256
 from inference.report import Software
 
+NETWORKS = ("sagittal", "axial", "axial_recess")
+"""The networks that a reading uses, in the order of `Engine`."""
 _LIBRARIES = ("torch", "monai", "numpy", "scipy", "pydicom", "highdicom", "pydantic")
 
 
