@@ -123,6 +123,25 @@ class ChildLimits(_Strict):
     max_message_bytes: int
 
 
+class NetworkLimits(_Strict):
+    """What one peer, and all of them together, may take up while they send."""
+
+    max_pdu_bytes: int
+    max_command_bytes: int
+    max_associations: int
+    max_associations_per_peer: int
+    max_connections: int
+    max_commitment_bytes: int
+    max_commitment_depth: int
+    max_in_flight_bytes: int
+    header_seconds: float
+    idle_seconds: float
+    min_bytes_per_second: int
+    max_study_objects: int
+    max_study_bytes: int
+    max_part_header_bytes: int
+
+
 class GeometryLimits(_Strict):
     orthogonality: float
     orthogonality_rounded: float
@@ -153,15 +172,32 @@ class AnatomyLimits(_Strict):
     body_height_mm: tuple[float, float]
 
 
+class SideLimits(_Strict):
+    """How the planes are compared to tell sides apart: mm of blur, sampling and movement, correlations."""
+
+    smooth_mm: float
+    field_mm: float
+    sample_mm: float
+    min_samples: int
+    nudge_mm: tuple[float, ...]
+    slide_mm: tuple[float, ...]
+    least_agreement: float
+    mirror_margin: float
+    turned_margin: float
+    shift_margin: float
+
+
 class Limits(_Strict):
     """Bytes, time and tolerances."""
 
     object: ObjectLimits
     archive: ArchiveLimits
     child: ChildLimits
+    network: NetworkLimits
     geometry: GeometryLimits
     contrast: ContrastLimits
     anatomy: AnatomyLimits
+    sides: SideLimits
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
