@@ -152,6 +152,22 @@ def evaluate(
         _refuse(f"{what!r}: say sagittal, axial or phantom")
 
 
+@app.command()
+def calibrate(
+    what: Annotated[str, typer.Argument(help="sagittal: the herniation head on the features of every graded disc.")],
+    data: DataOption = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Fit what turns measurements into probabilities and write it into the network's card."""
+    if what != "sagittal":
+        _refuse(f"{what!r}: say sagittal")
+    from models.runtime import Segmenter
+    from training.herniation import install_head
+
+    head = install_head(Segmenter.load("sagittal", device), data_folder(data))
+    typer.echo(f"herniation head fitted on {head.fitted_on}")
+
+
 def main() -> None:
     """Entry point of `recess-train`."""
     app()
