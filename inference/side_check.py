@@ -1,0 +1,153 @@
+"""Whether both planes show one body the same way round: axial pictures against the sagittal stack cut at their places.
+
+Pixels mirrored under an intact header are invisible to every header check; two planes not mirrored alike betray them. Both
+planes mirrored alike agree with each other: that cannot be seen here. Numbers: configs/limits.toml, [sides].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from configs.loader import limits
+from dicom_io.geometry import FloatArray, Volume
+
+_LEAST_SPREAD = 0.05  # of the strongest local contrast: below, evening would only raise noise
+
+
+@dataclass(frozen=True)
+class SideCheck:
+    """What the comparison of the planes says.
+
+    `conflict`: mirrored explains the pictures better, so sides must be withheld. `verified`: the way round that the headers
+    tell wins. `turned`: up and down or front and back are exchanged. Neither verified nor conflict: sides are unverified.
+    `shift_mm`: how far the axial places must be moved along the body (towards the head positive) to show what the sagittal
+    stack shows there; None when the planes agree too little to tell.
+    """
+
+    conflict: bool
+    verified: bool
+    reason: str
+    turned: bool = False
+    shift_mm: float | None = None
+
+
+@dataclass(frozen=True)
+class _Way:
+    """One way round: which index axes (0 slices, 1 rows, 2 columns) of each plane are reversed."""
+
+    axial: tuple[int, ...] = ()
+    sagittal: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """One axial stack evened, the indices (n, 3) taken from it and the LPS mm points (n, 3) they stand at."""
+
+    values: FloatArray
+    chosen: FloatArray
+    points: FloatArray
+
+
+_STRAIGHT = _Way()
+_MIRRORED = (_Way(axial=(2,)), _Way(sagittal=(0,)))
+_TURNED = (
+    *(_Way(axial=(1,)), _Way(axial=(1, 2))),
+    *(_Way(sagittal=(1,)), _Way(sagittal=(2,)), _Way(sagittal=(1, 2))),
+)
+
+
+def check_sides(sagittal: Volume, axial: Sequence[Volume]) -> SideCheck:
+    """Compare the axial stacks with the sagittal one as the headers place them, and mirrored and turned.
+
+    The stacks should have one weighting or nearly so (T2 with T2). The correlation of evened pictures decides.
+    """
+    bounds = limits().sides
+    samples = [sample for volume in axial if (sample := _samples(sagittal, volume)) is not None]
+    if sum(len(sample.points) for sample in samples) < bounds.min_samples:
+        return SideCheck(False, False, "the planes share too little of the body to compare their sides")
+    even = _evened(sagittal)
+    straight = _score(sagittal, even, samples, _STRAIGHT)
+    mirrored = max(_score(sagittal, even, samples, way) for way in _MIRRORED)
+    turned = max(_score(sagittal, even, samples, way) for way in _TURNED)
+    shift, moved = _shift(sagittal, even, samples)
+    told = f"agreement {straight:.2f} as the headers say, {mirrored:.2f} mirrored, {turned:.2f} turned"
+    if max(straight, mirrored, turned, moved) < bounds.least_agreement:
+        return SideCheck(False, False, f"the planes agree too little to tell ({told})")
+    if turned >= straight + bounds.turned_margin and turned >= mirrored + bounds.turned_margin:
+        return SideCheck(False, False, f"up and down or front and back are exchanged in one plane ({told})", True)
+    if mirrored >= straight + bounds.mirror_margin:
+        return SideCheck(True, False, f"left and right are exchanged in one plane ({told})")
+    if straight >= mirrored + bounds.mirror_margin:
+        return SideCheck(False, True, f"both planes show one body the same way round ({told})", False, shift)
+    return SideCheck(False, False, f"the body is too even from side to side to tell ({told})", False, shift)
+
+
+def _samples(sagittal: Volume, axial: Volume) -> _Sample | None:
+    """Every few millimetres of the axial slices, as far as the sagittal stack covers them."""
+    step = limits().sides.sample_mm
+    slices, height, width = axial.grid.shape
+    _, row_mm, column_mm = axial.grid.spacing
+    rows, columns = (
+        np.arange(0, count, max(1, round(step / mm))) for count, mm in ((height, row_mm), (width, column_mm))
+    )
+    chosen = np.stack(np.meshgrid(np.arange(slices), rows, columns, indexing="ij"), axis=-1).reshape(-1, 3)
+    points = axial.grid.to_lps(chosen)
+    inside = sagittal.grid.contains(points, margin=0.0)
+    return _Sample(_evened(axial), chosen[inside], points[inside]) if inside.any() else None
+
+
+def _evened(volume: Volume) -> FloatArray:
+    """Slices blurred to one sharpness, their local mean removed and their local contrast made equal."""
+    bounds = limits().sides
+    _, row_mm, column_mm = volume.grid.spacing
+    out = np.empty(volume.array.shape, dtype=np.float32)
+    fine = (bounds.smooth_mm / row_mm, bounds.smooth_mm / column_mm)
+    coarse = (bounds.field_mm / row_mm, bounds.field_mm / column_mm)
+    for number, plane in enumerate(volume.array):
+        smooth = ndimage.gaussian_filter(np.asarray(plane, dtype=np.float32), fine)
+        centred = smooth - ndimage.gaussian_filter(smooth, coarse)
+        spread = np.sqrt(ndimage.gaussian_filter(centred**2, coarse))
+        out[number] = centred / np.maximum(spread, max(_LEAST_SPREAD * float(spread.max()), 1e-6))
+    return out
+
+
+def _score(sagittal: Volume, even: FloatArray, samples: Sequence[_Sample], way: _Way) -> float:
+    """Best correlation of one way round over small movements across and along the body."""
+    nudges = limits().sides.nudge_mm
+    turned = even[tuple(slice(None, None, -1 if axis in way.sagittal else 1) for axis in range(3))]
+    values = _axial_values(samples, way)
+    return max(_correlation(sagittal, turned, samples, values, (x, z)) for x in nudges for z in nudges)
+
+
+def _axial_values(samples: Sequence[_Sample], way: _Way) -> FloatArray:
+    parts = []
+    for sample in samples:
+        index = sample.chosen.copy()
+        for axis in way.axial:
+            index[:, axis] = sample.values.shape[axis] - 1 - index[:, axis]
+        parts.append(sample.values[tuple(index.T)])
+    return np.concatenate(parts)
+
+
+def _correlation(
+    sagittal: Volume, even: FloatArray, samples: Sequence[_Sample], values: FloatArray, move: tuple[float, float]
+) -> float:
+    """Correlation of axial `values` with the sagittal stack at their places moved by (x, z) mm."""
+    points = np.concatenate([sample.points for sample in samples]) + np.array([move[0], 0.0, move[1]])
+    seen = ndimage.map_coordinates(even, sagittal.grid.to_index(points).T, order=1, mode="nearest")
+    if not (seen.std() > 0 and values.std() > 0):
+        return 0.0
+    return float(np.corrcoef(seen, values)[0, 1])
+
+
+def _shift(sagittal: Volume, even: FloatArray, samples: Sequence[_Sample]) -> tuple[float, float]:
+    """Movement along the body (mm) at which the planes agree best, and that agreement; 0 unless it beats staying."""
+    bounds = limits().sides
+    values = _axial_values(samples, _STRAIGHT)
+    scores = {z: _correlation(sagittal, even, samples, values, (0.0, z)) for z in bounds.slide_mm}
+    best = max(scores, key=lambda z: scores[z])
+    return (best, scores[best]) if scores[best] >= scores[0.0] + bounds.shift_margin else (0.0, scores[0.0])
