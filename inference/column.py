@@ -289,7 +289,7 @@ def _longest_chain(discs: list[FlatDisc], spacing_mm: float, limits: ColumnLimit
             runs[-1].append(disc)
         else:
             runs.append([disc])
-    return tuple(max(runs, key=len))
+    return tuple(runs[int(np.argmax([len(run) for run in runs]))])
 
 
 def _gaps(discs: tuple[FlatDisc, ...], spacing_mm: float, limits: ColumnLimits) -> tuple[int, ...]:

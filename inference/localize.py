@@ -153,13 +153,15 @@ def _curved_section(
     offset = (np.arange(probabilities.shape[0])[:, None] - middle[None]) * step_mm
     weight = np.exp(-0.5 * (offset / column_limits().mid_slab_sigma_mm) ** 2) + 1e-6
     weight /= weight.sum(axis=0, keepdims=True)
-    return np.einsum("sr,skrc->krc", weight.astype(np.float32), probabilities, optimize=True)
+    section: NDArray[np.float32] = np.einsum("sr,skrc->krc", weight.astype(np.float32), probabilities, optimize=True)
+    return section
 
 
 def _along(pictures: NDArray[np.float32], middle: NDArray[np.float64]) -> NDArray[np.float32]:
     """Image (R, C) that follows the middle of the canal: every row from the slice nearest to it."""
     nearest = np.rint(middle).astype(int)
-    return pictures[nearest, np.arange(pictures.shape[1])]
+    followed: NDArray[np.float32] = pictures[nearest, np.arange(pictures.shape[1])]
+    return followed
 
 
 def _plausibility(column: Column | None, section: NDArray[np.float32]) -> float:

@@ -58,7 +58,7 @@ def place(
 
 def change_intensity(image: NDArray[np.float32], strength: Strength, rng: np.random.Generator) -> NDArray[np.float32]:
     """Another contrast of the same anatomy: tone curve, gamma, shading, blur along either axis, noise."""
-    picture = np.clip(image, 0, 1.2)
+    picture = np.clip(image, 0, 1.2).astype(np.float64)
     if rng.random() < strength.remap_probability:
         knots = np.linspace(0, 1.2, 6)
         tones = rng.uniform(0, 1, 6)

@@ -111,8 +111,8 @@ def to_classes(mask: NDArray[Any]) -> NDArray[np.uint8]:
 def read_slab(folder: Path, row: dict[str, str]) -> Slab:
     """One slab of `t2space_slabs/`, turned so that rows run from head to foot and columns from front to back."""
     stem = folder / f"{row['patient']}_t2_SPACE_0p94"
-    image = np.asarray(nibabel.load(f"{stem}_img.nii.gz").dataobj)  # type: ignore[attr-defined]
-    mask = np.asarray(nibabel.load(f"{stem}_mask.nii.gz").dataobj)  # type: ignore[attr-defined]
+    image = np.asarray(nibabel.load(f"{stem}_img.nii.gz").dataobj)
+    mask = np.asarray(nibabel.load(f"{stem}_mask.nii.gz").dataobj)
     upright = np.ascontiguousarray(image.transpose(0, 2, 1)[:, ::-1]).astype(np.uint8)
     instances = np.ascontiguousarray(mask.transpose(0, 2, 1)[:, ::-1]).astype(np.uint8)
     spacing = (float(row["spacing_slice"]), float(row["spacing_si"]), float(row["spacing_ap"]))
@@ -139,13 +139,16 @@ def whole_slices(data: Path) -> tuple[WholeSlice, ...]:
     return tuple(found)
 
 
-def resample(image: NDArray[Any], spacing: tuple[float, float], target_mm: float, order: int = 1) -> NDArray[Any]:
+def resample(
+    image: NDArray[Any], spacing: tuple[float, float], target_mm: float, order: Literal[0, 1] = 1
+) -> NDArray[Any]:
     """A (row, column) image on square pixels of `target_mm`; blurred first where it gets coarser and order > 0."""
     factors = [old / target_mm for old in spacing]
-    source = image.astype(np.float32) if order else image
+    source: NDArray[Any] = image.astype(np.float32) if order else image
     if order:
         source = ndimage.gaussian_filter(source, [max(0.0, 0.35 / factor - 0.35) for factor in factors])
-    return ndimage.zoom(source, factors, order=order, grid_mode=True, mode="nearest")
+    resampled: NDArray[Any] = ndimage.zoom(source, factors, order=order, grid_mode=True, mode="nearest")
+    return resampled
 
 
 def part_of(subset: str, patient: int, settings: Settings) -> Split:
