@@ -26,6 +26,8 @@ from training.recipes import Recipe
 
 FloatImage = NDArray[np.float32]
 
+_VISIBLE_PIXELS = 20
+"""Herniated material of fewer pixels (7 mm2) is hardly seen."""
 _BODY_LEVEL = "body level"
 """Words of an outline's note where the slice cuts bone: its outer outline is no disc there."""
 
@@ -59,6 +61,8 @@ class Settings(BaseModel):
     """Folder of phantom shards; None trains on real outlines alone."""
     real_share: float = Field(default=0.4, ge=0, le=1)
     t2_share_of_real: float = Field(default=0.3, ge=0, le=1)
+    herniation_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of the simulated samples that are picked because herniated material is seen on them."""
     t1_pixel_mm: float = 0.6875
     typical_disc_width_mm: float = 52.0
     validation_crops: int = 64
@@ -281,6 +285,7 @@ def _training(
     pixel = recipe.input.spacing_mm
     kinds = {kind: [item for item in slices if item.weighting == kind] for kind in ("t1", "t2")}
     augmentation = settings.augmentation
+    showing = _showing_herniation(crops) if crops is not None else np.empty(0, dtype=np.int64)
     while True:
         if crops is None or rng.random() < settings.real_share:
             chosen = kinds["t2" if kinds["t2"] and rng.random() < settings.t2_share_of_real else "t1"]
@@ -288,12 +293,19 @@ def _training(
             anchor = item.anchor[::-1]
             sample = real_sample(item, jittered(item.pixel_mm, pixel, anchor, augmentation, rng), recipe)
         else:
-            index = int(rng.integers(len(crops.images)))
+            picked = len(showing) > 0 and rng.random() < settings.herniation_share
+            index = int(rng.choice(showing)) if picked else int(rng.integers(len(crops.images)))
             placement = jittered(crops.pixel_mm, pixel, crops.anchors[index], augmentation, rng)
             sample = crop_sample(crops, index, placement, recipe)
         image = normalise(sample.image[0], recipe.input)
         image = normalise(degraded(image, pixel, augmentation, rng), recipe.input)
         yield Sample(image[None], sample.target, sample.partial, sample.patient)
+
+
+def _showing_herniation(crops: Crops) -> NDArray[np.int64]:
+    """Crops with at least _VISIBLE_PIXELS of herniated material."""
+    value = class_names().index("herniated_material")
+    return np.flatnonzero((crops.labels == value).sum(axis=(1, 2)) >= _VISIBLE_PIXELS)
 
 
 def _fixed(recipe: Recipe, settings: Settings, slices: list[Outlined], crops: Crops | None) -> Iterator[Sample]:
