@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request, Response
 from inference.provenance import software
 from service.jobs import Worker
 from service.problems import add_problem_handlers, problem_response
+from service.reception import Reception
 from service.routes import analyses, correlation, health, schemas, studies
 from service.settings import Settings
 from service.store import Store
@@ -43,13 +44,17 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        store = Store(settings.data_dir)
+        store = Store(settings.data_dir, settings.low_water_bytes)
+        store.sweep()
         worker = Worker(store, settings.device, engine)
-        app.state.store, app.state.worker = store, worker
+        reception = Reception(store, settings)
+        app.state.store, app.state.worker, app.state.reception = store, worker, reception
         worker.start()
+        reception.start()
         try:
             yield
         finally:
+            reception.stop()
             worker.stop()
             store.close()
 

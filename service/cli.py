@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,19 +23,38 @@ def serve(
     ),
     port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 8080,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dicom_port: Annotated[
+        int | None,
+        typer.Option("--dicom-port", min=0, max=65535, help="Take DICOM objects on this port, too (C-STORE)."),
+    ] = None,
+    ae_title: Annotated[
+        str, typer.Option("--ae-title", help="AE title under which DICOM objects are taken.")
+    ] = "RECESS",
 ) -> int:
-    """Run the HTTP API with one background worker."""
+    """Run the HTTP API with one background worker, and a DICOM listener if it is asked for."""
     if host not in _LOOPBACK:
         raise BadOptionError(
             f"--host {host}: only a loopback address can be used, because the API has no accounts and no TLS"
         )
     import uvicorn
+    from pydantic import ValidationError
 
     from service.app import create_app
     from service.settings import Settings
 
-    application = create_app(Settings(data_dir=data_dir, device=device))
+    given: dict[str, Any] = {"dicom_port": dicom_port} if dicom_port is not None else {}
+    if ae_title != "RECESS":
+        given["ae_title"] = ae_title
+    try:
+        settings = Settings(data_dir=data_dir, device=device, **given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BadOptionError(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
+    application = create_app(settings)
     typer.echo(f"recess: http://{host}:{port}/v1, description at /openapi.json, data in {data_dir}", err=True)
+    if settings.dicom_port is not None:
+        where = f"{settings.ae_title}@{settings.dicom_host}:{settings.dicom_port}"
+        typer.echo(f"recess: DICOM objects are taken as {where}", err=True)
     uvicorn.run(application, host=host, port=port, log_level="warning")
     return 0
 

@@ -98,6 +98,7 @@ class Worker:
         try:
             reading = self._read(job)
             _keep_result(reading, self._store.results / job.id)
+            self._store.objects.add_made(self._store.results / job.id)
         except _Stopped:
             return
         except Exception as error:

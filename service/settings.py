@@ -7,8 +7,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class DicomPeer(BaseModel):
+    """Where a known application entity listens; with `tls` it is called over TLS, with the listener's own certificate."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str
+    port: int = Field(ge=1, le=65535)
+    tls: bool = False
 
 
 class Settings(BaseSettings):
@@ -30,3 +42,28 @@ class Settings(BaseSettings):
     """Largest JSON body."""
     low_water_bytes: int = 1024**3
     """With less free disk than this nothing new is taken in."""
+    dicom_host: str = "127.0.0.1"
+    """Address that the DICOM listener takes; another than loopback needs the three TLS files."""
+    dicom_port: int | None = Field(default=None, ge=0, le=65535)
+    """Port of the DICOM listener; without one there is none."""
+    ae_title: str = Field(default="RECESS", pattern=r"^[A-Za-z0-9_.\-]{1,16}$")
+    """AE title of the DICOM listener."""
+    dicom_tls_certificate: Path | None = None
+    """Certificate of the listener (PEM)."""
+    dicom_tls_key: Path | None = None
+    """Key to the certificate (PEM)."""
+    dicom_tls_clients: Path | None = None
+    """Authorities whose certificates clients show (PEM); a certificate's common name is the client's AE title."""
+    dicom_peers: dict[str, DicomPeer] = {}
+    """Where known AE titles listen, for storage commitment: {"PACS": {"host": "...", "port": 104}}."""
+    study_quiet_s: float = Field(default=60.0, ge=0)
+    """A study that comes in object by object is complete after so many seconds without a further object."""
+
+    @model_validator(mode="after")
+    def _listener_is_private_or_secured(self) -> Settings:
+        files = (self.dicom_tls_certificate, self.dicom_tls_key, self.dicom_tls_clients)
+        if any(files) and not all(files):
+            raise ValueError("TLS of the DICOM listener needs a certificate, its key and the clients' authorities")
+        if self.dicom_host not in _LOOPBACK and not all(files):
+            raise ValueError("dicom_host is no loopback address: the DICOM listener needs its three TLS files there")
+        return self

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from typing import Any
 from sqlalchemy import create_engine, event, func, select, text, update
 from sqlalchemy.orm import Session, sessionmaker
 
+from service.received import Objects
 from service.tables import AnalysisRow, EntryRow, OriginalRow, Row, StudyRow
 
 _CHUNK = 1024 * 1024
@@ -44,7 +46,7 @@ class Job:
 class Store:
     """The folder and the index of one service. Safe to use from several threads."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, low_water_bytes: int = 0) -> None:
         self.root = data_dir
         self.incoming = data_dir / "incoming"
         self.results = data_dir / "results"
@@ -58,6 +60,7 @@ class Store:
         Row.metadata.create_all(self._engine)
         self._session = sessionmaker(self._engine, expire_on_commit=False)
         self._writing = threading.Lock()
+        self.objects = Objects(data_dir, self._session, self._write, self.keep, self.original, low_water_bytes)
 
     def close(self) -> None:
         """Close all connections."""
@@ -69,6 +72,14 @@ class Store:
             session.execute(text("BEGIN IMMEDIATE"))
             yield session
 
+    def sweep(self) -> None:
+        """Remove what an interrupted upload left in the spool. Only for the one service of this folder, before it listens."""
+        for left in self.incoming.iterdir():
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+
     def answers(self) -> bool:
         """Whether the index can be read."""
         with self._session() as session:
@@ -77,15 +88,16 @@ class Store:
     # originals
 
     def keep(self, path: Path) -> str:
-        """Move a spooled file into the originals under its SHA-256, durably; returns the digest."""
+        """Move a spooled file into the originals under its SHA-256, durably; returns the digest.
+
+        A file that is there already is replaced by the same bytes: so nothing is said to be kept that another thread has
+        renamed and not yet synced, and a damaged copy is healed.
+        """
         digest = _digest(path)
         target = self.original(digest)
-        if target.exists():
-            path.unlink()
-            return digest
         target.parent.mkdir(exist_ok=True)
         _sync(path)
-        path.rename(target)
+        path.replace(target)
         _sync(target.parent)
         _sync(self._originals)
         return digest

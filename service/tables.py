@@ -1,6 +1,7 @@
 """Tables of the index: studies, the originals they came in, what people entered, and analyses.
 
-Rows hold pseudonyms, digests and counts; the names and numbers of a patient stay in the original objects.
+Rows hold pseudonyms, digests and counts; names and numbers of a patient stand in the original objects and, for DICOMweb searches,
+in `ObjectRow.attributes`, nowhere else.
 """
 
 from __future__ import annotations
@@ -68,3 +69,35 @@ class AnalysisRow(Row):
     error: Mapped[str | None]
     created_at: Mapped[str]
     ended_at: Mapped[str | None]
+
+
+class ObjectRow(Row):
+    """One DICOM object that is kept as a file of its own: received over a network, or made by an analysis."""
+
+    __tablename__ = "object"
+    __table_args__ = (
+        Index("object_place", "study_instance_uid", "series_instance_uid", "sop_instance_uid"),
+        Index("object_sop", "sop_instance_uid"),
+    )
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    origin: Mapped[str]
+    path: Mapped[str]
+    size: Mapped[int]
+    state: Mapped[str]
+    code: Mapped[str]
+    study_instance_uid: Mapped[str]
+    series_instance_uid: Mapped[str]
+    sop_instance_uid: Mapped[str]
+    sop_class_uid: Mapped[str]
+    transfer_syntax_uid: Mapped[str]
+    modality: Mapped[str]
+    attributes: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class ArrivalRow(Row):
+    """A study UID under which objects came in over a network; `waiting` until they are entered as a study, `code` why they cannot be."""
+
+    __tablename__ = "arrival"
+    study_instance_uid: Mapped[str] = mapped_column(primary_key=True)
+    waiting: Mapped[bool]
+    code: Mapped[str]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from starlette.formparsers import MultiPartException
 
 from dicom_io import Study, read_outcomes
 from dicom_io.errors import InputError, NoUsableSeries
+from service.jobs import study_of
 from service.problems import Problem
 from service.settings import Settings
 from service.store import Store
@@ -78,18 +80,17 @@ def enter(folder: Path, store: Store) -> dict[str, Any]:
         raise refused[0]
     digests = [store.keep(path) for path in spooled]
     return {
-        "studies": [_enter_study(store, study, digests) for study in usable],
+        "studies": [enter_study(store, study, digests) for study in usable],
         "refused": [_outcome(error) for error in refused],
     }
 
 
-def _enter_study(store: Store, study: Study, digests: list[str]) -> dict[str, Any]:
-    """Enter one study, together with what was kept of it before."""
+def enter_study(store: Store, study: Study, digests: Sequence[str]) -> dict[str, Any]:
+    """Enter one study, together with what was kept of it before. Raises NoUsableSeries when the two do not go together."""
     pseudonym = study.patient.pseudonym
     together = sorted({*digests, *store.originals_of(pseudonym)})
     if set(together) != set(digests):
-        read_again = read_outcomes([store.original(digest) for digest in together])
-        study = next(o for o in read_again if isinstance(o, Study) and o.patient.pseudonym == pseudonym)
+        study = study_of([store.original(digest) for digest in together], pseudonym)
     study_id = store.put_study(
         pseudonym=pseudonym,
         study_instance_uid=study.study_instance_uid,
