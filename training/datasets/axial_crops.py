@@ -6,7 +6,7 @@ never meet: training 1,000,000 and up, validation (choices, calibration) 2,000,0
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -98,24 +98,28 @@ def render_crops(folder: Path, split: Literal["train", "validation"], people: in
     return paths
 
 
+def crops_of(split: str, seeds: Sequence[int], levels: tuple[str, ...] | None = None) -> Crops:
+    """Render all cuts of some persons, planned as those of `split`; `levels` restricts the discs."""
+    entries = [entry for seed in seeds for entry in _person(split, seed, levels or _LEVELS[split])]
+    return Crops(**{field.name: np.stack([entry[field.name] for entry in entries]) for field in fields(Crops)})
+
+
 def _shard(job: tuple[Path, str, int]) -> None:
     path, split, start = job
-    entries: list[dict[str, Any]] = []
-    for seed in range(start, start + _PEOPLE_PER_SHARD):
-        entries += _person(split, seed)
+    crops = crops_of(split, range(start, start + _PEOPLE_PER_SHARD))
+    arrays: dict[str, Any] = {field.name: getattr(crops, field.name) for field in fields(Crops)}
     temporary = path.with_name(path.stem + ".part.npz")
-    arrays: dict[str, Any] = {name: np.stack([entry[name] for entry in entries]) for name in entries[0]}
     np.savez_compressed(temporary, **arrays)
     temporary.replace(path)
 
 
-def _person(split: str, seed: int) -> Iterator[dict[str, Any]]:
+def _person(split: str, seed: int, levels: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     """All cuts of one simulated person."""
     from training.phantom import draw_anatomy, render_axial
 
     rng = np.random.default_rng([seed, 5])
     anatomy = draw_anatomy(seed)
-    for number, level in enumerate(_LEVELS[split]):
+    for number, level in enumerate(levels):
         if rng.random() > _LEVEL_SHARE[level]:
             continue
         tilt = "random" if rng.random() < 0.5 else "scanner"

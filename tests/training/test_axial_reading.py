@@ -1,0 +1,87 @@
+"""The shipped axial networks on one simulated disc they never saw: tissue, side and millimetres, and the same for its mirror image."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from inference.measure import measure_level
+from inference.recess_depth import Depth
+from inference.segment import AxialReading, class_names
+from inference.sizes import Size
+from models.runtime import Segmenter
+from training.calibrate_axial import read_crops, simulated_disc
+from training.datasets.axial import swap_sides
+from training.datasets.axial_crops import FIRST_SEED, TRUTH, Crops, crops_of
+from training.evaluate_axial import dice
+
+SEED = FIRST_SEED["study"] + 500_000
+
+
+@pytest.fixture(scope="module")
+def networks() -> tuple[Segmenter, Segmenter]:
+    return Segmenter.load("axial", "cpu"), Segmenter.load("axial_recess", "cpu")
+
+
+@pytest.fixture(scope="module")
+def crops() -> Crops:
+    return crops_of("validation", [SEED], levels=("L4-L5",))
+
+
+def read(crops: Crops, networks: tuple[Segmenter, Segmenter]) -> AxialReading:
+    disc = simulated_disc(crops.margins[0], crops.normals[0])
+    return read_crops(crops, np.argsort(crops.offsets), disc, *networks)
+
+
+@pytest.fixture(scope="module")
+def reading(crops: Crops, networks: tuple[Segmenter, Segmenter]) -> AxialReading:
+    return read(crops, networks)
+
+
+def mirrored(crops: Crops) -> Crops:
+    """The same person in a mirror: pictures, labels and places reversed from left to right."""
+    flip = np.diag([-1.0, 1.0, 1.0, 1.0])
+    width = crops.images.shape[2]
+    reverse = np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, -1, width - 1], [0, 0, 0, 1]])
+    side = np.array([-1.0, 1.0, 1.0])
+    return replace(
+        crops,
+        images=crops.images[:, :, ::-1],
+        labels=swap_sides(crops.labels[:, :, ::-1]),
+        affines=flip @ crops.affines @ reverse,
+        margins=crops.margins * side,
+        normals=crops.normals * side,
+    )
+
+
+def test_disc_sac_and_facets_are_found_where_they_are(reading: AxialReading, crops: Crops) -> None:
+    at_disc = min(reading.slices, key=lambda item: abs(item.offset_mm))
+    member = int(at_disc.instance.sop_instance_uid.rsplit(".", 1)[1])
+    affine = np.linalg.inv(crops.affines[member])
+    rows, columns = np.mgrid[: at_disc.window.size, : at_disc.window.size]
+    points = at_disc.window.to_lps(rows, columns) @ affine[:3, :3].T + affine[:3, 3]
+    index = np.clip(np.rint(points[..., 1:]).astype(int), 0, crops.labels.shape[1] - 1)
+    truth = crops.labels[member][index[..., 0], index[..., 1]]
+    for name, least in (("disc", 0.9), ("thecal_sac", 0.85), ("facets", 0.7)):
+        value = class_names().index(name)
+        assert dice(at_disc.labels == value, truth == value) > least, name
+
+
+def test_depth_of_both_recesses_is_near_the_truth(reading: AxialReading, crops: Crops) -> None:
+    sizes = measure_level(reading, {})
+    for side in ("left", "right"):
+        depth = sizes.recess[side]
+        assert isinstance(depth, Size)
+        assert depth.value == pytest.approx(crops.truth[0][TRUTH.index(side)], abs=1.5)
+
+
+def test_mirror_image_of_a_person_has_the_same_depths_on_exchanged_sides(
+    reading: AxialReading, crops: Crops, networks: tuple[Segmenter, Segmenter]
+) -> None:
+    other = read(mirrored(crops), networks)
+    for side, opposite in (("left", "right"), ("right", "left")):
+        here, there = reading.depths[side], other.depths[opposite]
+        assert isinstance(there, Depth)
+        assert there.value == pytest.approx(here.value, abs=0.05)
