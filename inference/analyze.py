@@ -112,6 +112,7 @@ def analyze(
     first_read: FirstRead | None = None,
     engine: Engine | None = None,
     progress: Progress | None = None,
+    language: str = "en",
 ) -> Reading:
     """Read one lumbar MR study and compare it with the examination and a first reading, where given.
 
@@ -124,12 +125,18 @@ def analyze(
     sagittal = study.with_role(*_SAGITTAL_ROLES)
     if not sagittal:
         return _abstained(
-            study, engine, exam, first_read, "NO_SAGITTAL", "no usable sagittal series: levels cannot be named"
+            study,
+            engine,
+            exam,
+            first_read,
+            "NO_SAGITTAL",
+            "no usable sagittal series: levels cannot be named",
+            language,
         )
     spine, stack = _find_spine(sagittal, engine)
     if not spine.lumbar:
         reason = f"not read as a lumbar spine: {spine.lumbar_reason}"
-        return _abstained(study, engine, exam, first_read, "NOT_LUMBAR", reason)
+        return _abstained(study, engine, exam, first_read, "NOT_LUMBAR", reason, language)
     steps.begin("axial slices")
     axial_stacks = study.with_role(*_AXIAL_ROLES)
     axial = segment_axial(axial_stacks, spine.discs, engine.axial, engine.recess)
@@ -137,7 +144,7 @@ def analyze(
     findings, withheld = read_levels(spine.discs, axial, engine.axial.card, axial_t2=bool(axial_stacks))
     steps.begin("correlation")
     imaging = imaging_from_report(findings, withheld, numbering=spine.numbering)
-    assessment = assess(exam, imaging, first_read, findings, withheld)
+    assessment = assess(exam, imaging, first_read, findings, withheld, language=language)
     report = Report(
         **_provenance(study.manifest_sha256, engine, exam, first_read),
         study=study_read(study, spine.numbering),
@@ -152,10 +159,12 @@ def analyze(
     return Reading(report, study, pictures_of(report, maps[0], stack, axial), maps)
 
 
-def abstain(refusal: NoUsableSeries, exam: Exam | None = None, first_read: FirstRead | None = None) -> Reading:
+def abstain(
+    refusal: NoUsableSeries, exam: Exam | None = None, first_read: FirstRead | None = None, language: str = "en"
+) -> Reading:
     """The report on an input in which no series may be measured: its reason, what was left out, no finding."""
     manifest = hashlib.sha256(str(refusal).encode()).hexdigest()
-    return Reading(_abstention(manifest, None, exam, first_read, refusal.code, str(refusal), refusal.notices))
+    return Reading(_abstention(manifest, None, exam, first_read, refusal.code, str(refusal), refusal.notices, language))
 
 
 def _find_spine(stacks: Sequence[Stack], engine: Engine) -> tuple[Localization, Stack]:
@@ -170,10 +179,10 @@ def _find_spine(stacks: Sequence[Stack], engine: Engine) -> tuple[Localization, 
 
 
 def _abstained(
-    study: Study, engine: Engine, exam: Exam | None, first_read: FirstRead | None, code: str, reason: str
+    study: Study, engine: Engine, exam: Exam | None, first_read: FirstRead | None, code: str, reason: str, language: str
 ) -> Reading:
     notices = (*study.warnings, *study.excluded)
-    report = _abstention(study.manifest_sha256, engine, exam, first_read, code, reason, notices)
+    report = _abstention(study.manifest_sha256, engine, exam, first_read, code, reason, notices, language)
     return Reading(report.model_copy(update={"study": study_read(study, "uncertain")}), study)
 
 
@@ -185,6 +194,7 @@ def _abstention(
     code: str,
     reason: str,
     notices: Sequence[Notice],
+    language: str,
 ) -> Report:
     """No finding; an entered examination is triaged all the same, since what must not wait does not depend on pictures."""
     nothing_read = Imaging(numbering="uncertain", assessed=(), findings=())
@@ -193,7 +203,7 @@ def _abstention(
         status="abstained",
         abstained_reason=reason,
         warnings=(ReportWarning(code=code, text=reason), *warnings_of(notices)),
-        **(_clinical(assess(exam, nothing_read)) if exam else {"disclaimer": DISCLAIMER}),
+        **(_clinical(assess(exam, nothing_read, language=language)) if exam else {"disclaimer": DISCLAIMER}),
     )
 
 
@@ -212,5 +222,5 @@ def _provenance(
 
 
 def _clinical(assessment: Assessment) -> dict[str, Any]:
-    names = ("exam", "concordance", "triage", "second_read", "narrative", "disclaimer")
+    names = ("language", "exam", "concordance", "triage", "second_read", "narrative", "disclaimer")
     return {name: getattr(assessment, name) for name in names}

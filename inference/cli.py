@@ -79,6 +79,11 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stan
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 Input = Annotated[list[Path], typer.Argument(help="Folder, zip or files with DICOM objects.", show_default=False)]
 ExamFile = Annotated[Path | None, typer.Option("--exam", help="Examination (YAML or JSON); see `recess exam new`.")]
+Language = Annotated[str, typer.Option("--language", help="Language of the sentences: en, de or es.")]
+SiteFile = Annotated[
+    Path | None,
+    typer.Option("--site", envvar="RECESS_SITE", help="Numbers of your site in place of shipped ones (TOML)."),
+]
 FirstReadFile = Annotated[Path | None, typer.Option("--first-read", help="First read (YAML, JSON or CSV).")]
 
 
@@ -118,12 +123,13 @@ def _fail(text: str, code: int) -> int:
 def _exit_code(error: Exception) -> int | None:
     """Exit code of an error that a person can do something about; None for a fault of the program."""
     from configs import ConfigError
+    from configs.clinical.site import SiteError
     from dicom_io.errors import InputError, NoUsableSeries
     from inference.clinical_input import ClinicalInputError
 
     if isinstance(error, NoUsableSeries):
         return ABSTAINED
-    if isinstance(error, InputError | ClinicalInputError | BadOptionError):
+    if isinstance(error, InputError | ClinicalInputError | BadOptionError | SiteError):
         return BAD_INPUT
     if isinstance(error, ConfigError):
         return FAULT
@@ -149,6 +155,8 @@ def analyze(
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the results; made when absent.")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
     formats: Annotated[str, typer.Option("--formats", help="Some of " + ",".join(FORMATS) + ".")] = DEFAULT_FORMATS,
+    language: Language = "en",
+    site: SiteFile = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -160,6 +168,7 @@ def analyze(
         raise BadOptionError(f"--device {device}: say auto, cpu, cuda or cuda:N")
     if out is not None and out.exists() and not out.is_dir():
         raise BadOptionError(f"--out {out}: is a file; name a folder")
+    _use_tables(language, site)
     examination, first = _exam_of(exam), _first_read_of(first_read)
     talk.say("reading the study's files")
     outcomes = _outcomes(study)
@@ -177,7 +186,7 @@ def analyze(
         if isinstance(outcome, Study) and engine is None:
             talk.say("loading the networks")
             engine = Engine.load(device=device)
-        reading = _read_one(talk, outcome, examination, first, engine)
+        reading = _read_one(talk, outcome, examination, first, engine, language)
         files = reading.save(folder, wanted) if folder else ()
         codes.append(ABSTAINED if reading.report.status == "abstained" else DONE)
         _tell(talk, _as_saved(reading.report, files), files, as_json, printed)
@@ -198,15 +207,20 @@ def _outcomes(paths: Sequence[Path]) -> list[Study | NoUsableSeries]:
 
 
 def _read_one(
-    talk: Talk, outcome: Study | NoUsableSeries, exam: Exam | None, first_read: FirstRead | None, engine: Engine | None
+    talk: Talk,
+    outcome: Study | NoUsableSeries,
+    exam: Exam | None,
+    first_read: FirstRead | None,
+    engine: Engine | None,
+    language: str,
 ) -> Reading:
     from dicom_io.study import Study
     from inference.analyze import abstain, analyze
 
     if not isinstance(outcome, Study):
-        return abstain(outcome, exam=exam, first_read=first_read)
+        return abstain(outcome, exam=exam, first_read=first_read, language=language)
     with talk.progress(f"study {outcome.patient.pseudonym}") as progress:
-        return analyze(outcome, exam=exam, first_read=first_read, engine=engine, progress=progress)
+        return analyze(outcome, exam=exam, first_read=first_read, engine=engine, progress=progress, language=language)
 
 
 def _as_saved(report: Report, files: Sequence[Path]) -> Report:
@@ -234,6 +248,18 @@ def _tell(talk: Talk, report: Report, files: Sequence[Path], as_json: bool, prin
 def _stdout() -> Console:
     """Standard output for people; wide where it is no terminal, so that lines in a log are not folded early."""
     return Console(soft_wrap=False) if sys.stdout.isatty() else Console(width=132)
+
+
+def _use_tables(language: str, site_file: Path | None) -> None:
+    """Refuse a language without a catalogue; use a site's numbers from here on."""
+    from configs.clinical import check_tables, languages
+    from configs.clinical.site import use_site
+
+    if language not in languages():
+        raise BadOptionError(f"--language {language}: say one of {', '.join(languages())}")
+    if site_file is not None:
+        use_site(site_file)
+        check_tables()
 
 
 def _formats(text: str) -> tuple[str, ...]:
@@ -277,15 +303,18 @@ def correlate(
     exam: Annotated[Path, typer.Option("--exam", help="Examination (YAML or JSON).")],
     findings: Annotated[Path, typer.Option("--findings", help="Findings (YAML, JSON) or a report.json.")],
     first_read: FirstReadFile = None,
+    language: Language = "en",
+    site: SiteFile = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> int:
     """Compare findings with an examination, without pixels."""
     _begin(quiet, verbose)
+    _use_tables(language, site)
     from inference.clinical import correlate_files
 
-    result = correlate_files(exam, findings, first_read)
+    result = correlate_files(exam, findings, first_read, language)
     if as_json:
         typer.echo(_json(result))
     else:

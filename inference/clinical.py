@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from configs.clinical.site import site
 from inference.clinical_checks import contradictions, derived_values, severity_of_drop
 from inference.clinical_input import ClinicalInputError, load_file
 from inference.clinical_signs import MOTOR, Recorded, blanks, mrc
-from inference.clinical_words import DISCLAIMER, label, word
+from inference.clinical_words import DISCLAIMER, label, say, word
 from inference.correlate import build_case, concordance, judge_all
 from inference.exam import SIDES, Exam
 from inference.narrate import Told, narrate, narrate_without_exam
@@ -46,6 +47,7 @@ class Assessment:
     second_read: SecondRead | None
     narrative: tuple[Section, ...]
     disclaimer: str = DISCLAIMER
+    language: str = "en"
 
     def to_plain(self) -> dict[str, Any]:
         """JSON-ready; keys as in report.json, absent parts left out."""
@@ -54,8 +56,10 @@ class Assessment:
             part = getattr(self, name)
             if part is not None:
                 out[name] = part.model_dump(mode="json", by_alias=True, exclude_none=True)
+        if (used := site()) is not None:
+            out["site"] = used.model_dump(mode="json")
         out["narrative"] = [section.model_dump(mode="json") for section in self.narrative]
-        return out | {"disclaimer": self.disclaimer}
+        return out | {"language": self.language, "disclaimer": self.disclaimer}
 
 
 def assess(
@@ -76,7 +80,7 @@ def assess(
         urgency = triage(Exam(), imaging)
         second = compare_imaging(first_read, imaging, None, urgency) if first_read else None
         said = narrate_without_exam(findings, withheld, imaging, urgency, language)
-        return Assessment(None, None, urgency, second, said)
+        return Assessment(None, None, urgency, second, said, say("W-16", language).text, language)
     case = build_case(exam, imaging)
     judged = concordance(case, judge_all(case))
     urgency = triage(exam, imaging, judged.per_finding, earlier=earlier_tier)
@@ -89,7 +93,7 @@ def assess(
         not_examined=blanks(case.seen),
         contradictions=clashes,
     )
-    return Assessment(read, judged, urgency, second, narrate(told, language))
+    return Assessment(read, judged, urgency, second, narrate(told, language), say("W-16", language).text, language)
 
 
 def _summary(seen: Recorded, language: str) -> str:
@@ -103,16 +107,17 @@ def _summary(seen: Recorded, language: str) -> str:
             if (grade := mrc(values, muscle)) is not None and grade < 5
         ]
         drop = severity_of_drop(values)
-        notes = ([f"foot drop {drop}"] if drop else []) + weak
+        notes = [word("foot_drop", language).format(grade=word(drop, language))] if drop else []
+        notes += weak
         if notes:
             parts.append(f"{word(side, language)}: {', '.join(notes)}")
-    return "; ".join(parts) or _no_weakness(seen)
+    return "; ".join(parts) or _no_weakness(seen, language)
 
 
-def _no_weakness(seen: Recorded) -> str:
+def _no_weakness(seen: Recorded, language: str) -> str:
     """What the line says when no weakness is recorded: that, or that strength was not examined."""
     graded = any(mrc(seen.side(side), muscle) is not None for side in SIDES for muscle in MOTOR)
-    return "no weakness recorded" if graded else "strength not examined"
+    return word("no_weakness" if graded else "strength_blank", language)
 
 
 @contextmanager
@@ -127,9 +132,22 @@ def _in_file(path: str | Path) -> Iterator[None]:
 
 
 def correlate_files(
-    exam_path: str | Path, findings_path: str | Path, first_read_path: str | Path | None = None
+    exam_path: str | Path,
+    findings_path: str | Path,
+    first_read_path: str | Path | None = None,
+    language: str = "en",
 ) -> dict[str, Any]:
     """`recess correlate`: read the files, judge the case, give JSON-ready data. ClinicalInputError names file and field."""
+    return assess_files(exam_path, findings_path, first_read_path, language).to_plain()
+
+
+def assess_files(
+    exam_path: str | Path,
+    findings_path: str | Path,
+    first_read_path: str | Path | None = None,
+    language: str = "en",
+) -> Assessment:
+    """The same as typed parts, for writers of other formats."""
     with _in_file(exam_path):
         exam = Exam.load(exam_path)
     with _in_file(findings_path):
@@ -144,4 +162,4 @@ def correlate_files(
     if isinstance(content, dict) and "schema" in content:
         report = Report.model_validate(content)
         findings, withheld = report.findings, report.withheld
-    return assess(exam, imaging, first, findings, withheld).to_plain()
+    return assess(exam, imaging, first, findings, withheld, language=language)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from configs.clinical import LOCAL, ROOTS, matrix, model
+from configs.clinical.site import rests_on_tables
 from inference.clinical_signs import Observed, Recorded
 from inference.exam import SIDES, Side
 from inference.roots import RootKey
@@ -58,7 +58,7 @@ def _lam(weight: Array) -> Array:
     return -np.log1p(-np.minimum(weight, 1 - _TINY))
 
 
-@cache
+@rests_on_tables
 def _strengths(elderly: bool, marked: bool) -> Strengths:
     numbers = model()
     signs = [sign for sign in matrix().sign if sign.kind != "general"]
@@ -106,7 +106,7 @@ class Likelihood:
     strengths: Strengths
 
 
-@cache
+@rests_on_tables
 def _no_sign(elderly: bool, marked: bool, side: Side) -> tuple[Array, Array]:
     """Probability that each sign is absent in every state and its logarithm, shape (D, 11, 5, 81); the same for all cases."""
     table = _strengths(elderly, marked)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
-from configs.clinical import exam_table, words
+from configs.clinical import words
 from inference.report import Sentence
 from inference.roots import ImagingFinding
 
@@ -61,7 +61,7 @@ def verdict_reasons(rules: Iterable[str], withheld: str | None, language: str = 
     reasons = words(language).reason
     out = [reasons[rule] for rule in rules if rule in reasons]
     if withheld is not None:
-        out = [f"{reasons['CAP-01']}: {quoted(withheld, language)}"]
+        out = [f"{reasons['CAP-01']}: {reason_withheld(withheld, language)}"]
     return tuple(out)
 
 
@@ -71,17 +71,27 @@ def join(items: Iterable[str], language: str = "en") -> str:
 
 
 @cache
-def _labels() -> Mapping[str, str]:
-    out = {field.id: field.label for field in exam_table().field}
-    out |= {f"pain.{name}": f"leg pain in the {name} area" for name in ("L2", "L3", "L4", "L5", "S1", "S2")}
-    return out | {"umn.hyper": "brisk reflexes", "bb.pvr": "post-void residual (mL)", "ten.slr": "straight-leg raise"}
+def _labels(language: str) -> Mapping[str, str]:
+    names = dict(words(language).field)
+    for area in ("L2", "L3", "L4", "L5", "S1", "S2"):
+        names[f"pain.{area}"] = word("pain_area", language).format(area=area)
+    return names | {
+        "umn.hyper": word("hyper_reflexia", language),
+        "bb.pvr": names["bb.pvr_ml"],
+        "ten.slr": names["ten.slr_deg"],
+    }
+
+
+def sided(side: str, name: str, language: str = "en") -> str:
+    """A name with the side it belongs to."""
+    return word("sided", language).format(side=word(side, language), name=name)
 
 
 def label(key: str, language: str = "en") -> str:
     """Name of an entry given as side:field or field: the side where there is one, and the label of the field."""
     side, _, field = key.rpartition(":")
-    name = _labels().get(field, field)
-    return f"{word(side, language)} {name}" if side in {"left", "right"} else name
+    name = _labels(language).get(field, field)
+    return sided(side, name, language) if side in {"left", "right"} else name
 
 
 def entry(key: str, value: Any, language: str = "en") -> str:
@@ -89,26 +99,37 @@ def entry(key: str, value: Any, language: str = "en") -> str:
     field = key.rpartition(":")[2]
     if value is True:
         return label(key, language)
+    names = words(language).value
     if value is False:
         value = word("no", language)
     if isinstance(value, (list, tuple)):
-        value = "/".join(str(item) for item in value) or word("asked_none", language)
-    shown = str(value).replace("_", " ")
+        value = "/".join(names.get(str(item), str(item)) for item in value) or word("asked_none", language)
+    shown = names.get(str(value), str(value))
     return f"{label(key, language)} {'MRC ' if field.startswith('mrc.') else ''}{shown}"
+
+
+def reason_withheld(reason: str, language: str = "en") -> str:
+    """Why a value is withheld, in the language where the reason is one of the closed list."""
+    for key, text in words().withheld.items():
+        if text == reason:
+            return words(language).withheld[key]
+    return quoted(reason, language)
+
+
+def name_place(level: str, side: str | None, zone: str | None, what: str, language: str = "en") -> str:
+    """Level, side, zone and what is there, in the order of the language; side and zone may be None."""
+    parts = {"level": level, "what": word(what, language)}
+    parts |= {key: word(name, language) for key, name in (("side", side), ("zone", zone)) if name is not None}
+    return " ".join(parts[key] for key in word("place_order", language).split() if key in parts)
 
 
 def name_finding(finding: ImagingFinding, language: str = "en", severity: str | None = None) -> str:
     """A finding as a reader would name it: level, side, zone, what it is, how severe."""
     what = finding.type if finding.condition == "herniation" and finding.type else finding.condition
     zone = finding.zone if finding.condition == "herniation" else None
-    side = (
-        None
-        if finding.condition == "canal_stenosis" or (finding.side == "midline" and zone == "central")
-        else finding.side
-    )
+    central = finding.condition == "canal_stenosis" or (finding.side == "midline" and zone == "central")
+    text = name_place(finding.level, None if central else finding.side, zone, what, language)
     grade = severity or finding.severity
-    parts = [finding.level, *(word(part, language) for part in (side, zone, what) if part is not None)]
-    text = " ".join(parts)
     return f"{text} ({word(grade, language)})" if grade else text
 
 
@@ -117,4 +138,4 @@ def name_root(key: str, language: str = "en") -> str:
     side, _, root = key.partition(":")
     if side == "general":
         return word("cauda_equina", language)
-    return f"{word(side, language)} {root} {word('root', language)}"
+    return word("root_name", language).format(side=word(side, language), root=root)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from configs.clinical import exam_table, triage_rules, words
+from configs.clinical import exam_table, words
+from configs.clinical.site import site
 from inference.clinical_signs import Recorded, blanks, side_blank
 from inference.clinical_words import (
     DISCLAIMER,
@@ -17,9 +18,13 @@ from inference.clinical_words import (
     join,
     label,
     name_finding,
+    name_place,
     name_root,
     quoted,
+    reason_withheld,
     say,
+    sided,
+    verdict_reasons,
     word,
 )
 from inference.exam import SIDES
@@ -72,7 +77,7 @@ def narrate(told: Told, language: str = "en") -> tuple[Section, ...]:
 
 def _sections(parts: dict[str, list[Sentence]], language: str) -> tuple[Section, ...]:
     titles = words(language).section
-    return tuple(Section(section=titles[key], sentences=tuple(text)) for key, text in parts.items() if text)
+    return tuple(Section(section=titles[key], key=key, sentences=tuple(text)) for key, text in parts.items() if text)
 
 
 def _urgent(triage: Triage, language: str) -> list[Sentence]:
@@ -83,8 +88,9 @@ def _urgent(triage: Triage, language: str) -> list[Sentence]:
             for key, value in rule.inputs.items():
                 if text := _input(key, value, language):
                     shown[text] = None
-    fields = join(shown) or triage_rules().tier_text["safety_blank"]
-    out = [say("W-11", language, tier=tier, fields=triage_rules().tier_text[tier].format(fields=fields))]
+    wording = words(language).tier
+    fields = join(shown) or wording["safety_blank"]
+    out = [say("W-11", language, tier=tier, fields=wording[tier].format(fields=fields))]
     open_safety = [key for rule in triage.rules if rule.id == "TR-18" for key in rule.inputs]
     if open_safety:
         out.append(say("safety_blank", language, list=join(label(key, language) for key in open_safety)))
@@ -96,10 +102,19 @@ def _urgent(triage: Triage, language: str) -> list[Sentence]:
 def _input(key: str, value: object, language: str) -> str | None:
     block, _, field = key.partition(":")
     if block == "imaging":
-        return quoted(str(value), language)
+        return _seen_on_images(str(value), language)
     if field == "time.onset_days":
         return word("not_recorded", language) if value is None else word("onset_days", language).format(n=value)
     return None if value is None else entry(key, value, language)
+
+
+def _seen_on_images(value: str, language: str) -> str:
+    """What on the images raised the tier; a reader's own words are repeated as they are."""
+    for key in ("severe_central", "matching"):
+        start = word(key).partition("{")[0]
+        if value.startswith(start):
+            return word(key, language).format(level=value.removeprefix(start))
+    return quoted(value, language)
 
 
 def _verdict(told: Told, language: str) -> list[Sentence]:
@@ -146,7 +161,9 @@ def _judged(finding: ImagingFinding, verdict: FindingVerdict, told: Told, langua
         caps = join(reasons[rule] for rule in verdict.rules if rule.startswith("CAP"))
         return say("W-02", language, finding=name, roots=routes, caps=caps or reasons["partial_fit"])
     if verdict.verdict == "indeterminate":
-        return say("W-04", language, finding=name, reason=join(verdict.reasons))
+        return say(
+            "W-04", language, finding=name, reason=join(verdict_reasons(verdict.rules, finding.withheld, language))
+        )
     return say("W-03", language, finding=name)
 
 
@@ -175,10 +192,11 @@ def _why(told: Told, language: str) -> list[Sentence]:
         out.append(say("none_implicated", language))
     for item in concordance.patterns:
         side = "" if item.side == "general" else f"{word(item.side, language)}: "
-        out.append(say("pattern", language, side=side, text=item.text))
+        out.append(say("pattern", language, side=side, text=words(language).pattern[item.id]))
     if concordance.alternatives:
+        causes = words(language).cause
         named = join(
-            f"{word(item.side, language)} {item.label}" if item.side else str(item.label)
+            sided(item.side, causes[item.name], language) if item.side else causes[item.name]
             for item in concordance.alternatives
         )
         out.append(say("W-08", language, list=named))
@@ -207,7 +225,9 @@ def _unexplained(told: Told, language: str) -> list[Sentence]:
     items = told.concordance.missing[:_MISSING_NAMED]
     if items:
         out.append(say("W-12", language, list=join(label(item.field, language) for item in items)))
-    return out + [say("next_test", language, text=text) for text in told.concordance.next_tests]
+    key_of = {text: key for key, text in words().next_test.items()}
+    tests = [words(language).next_test[key_of[text]] for text in told.concordance.next_tests]
+    return out + [say("next_test", language, text=text) for text in tests]
 
 
 def _recorded(key: str, seen: Recorded, language: str) -> str:
@@ -235,10 +255,9 @@ def _withheld(imaging: Imaging, language: str) -> list[Sentence]:
     sites: dict[str, list[str]] = {}
     for finding in imaging.findings:
         if finding.withheld is not None:
-            sided = finding.condition != "canal_stenosis" and finding.side != "midline"
-            side = f"{word(finding.side, language)} " if sided else ""
-            site = f"{finding.level} {side}{word(finding.condition, language)}"
-            sites.setdefault(quoted(finding.withheld, language), []).append(site)
+            central = finding.condition == "canal_stenosis" or finding.side == "midline"
+            site_name = name_place(finding.level, None if central else finding.side, None, finding.condition, language)
+            sites.setdefault(reason_withheld(finding.withheld, language), []).append(site_name)
     return [say("W-10", language, site=join(names), reason=reason) for reason, names in sites.items()]
 
 
@@ -271,7 +290,11 @@ def _blank_list(blank: Sequence[str], seen: Recorded, language: str) -> str:
             all_of = [field.id for field in table.field if field.group == group.name and field.block == kind]
             here = [key for key in keys if key in all_of]
             asked = [field for field in all_of if table.find(field).blank_matters]
-            names += [group.label] if len(here) == len(asked) > 1 else [label(key, language) for key in here]
+            names += (
+                [words(language).group[group.name]]
+                if len(here) == len(asked) > 1
+                else [label(key, language) for key in here]
+            )
         parts.append(f"{word(block, language)}: {join(names)}")
     return "; ".join(parts)
 
@@ -288,8 +311,16 @@ def _limits(told: Told, language: str) -> list[Sentence]:
     attested = sorted({side for side, _ in told.seen.attested})
     if attested:
         out.append(say("attested", language, list=join(word(side, language) for side in attested)))
-    out += [say("one_cause", language), say("not_validated", language), say("W-16", language)]
-    return out
+    return out + _always(language)
+
+
+def _always(language: str) -> list[Sentence]:
+    """What ends every answer; the disclaimer is its last sentence."""
+    used = site()
+    of_site = []
+    if used is not None:
+        of_site = [say("site_numbers", language, name=quoted(used.name, language), list="; ".join(used.changed))]
+    return [*of_site, say("one_cause", language), say("not_validated", language), say("W-16", language)]
 
 
 def narrate_without_exam(
@@ -299,7 +330,9 @@ def narrate_without_exam(
     named = {item.id: item for item in imaging.findings}
     flagged = [_name(named[item.id], imaging, language) for item in findings if item.flagged and item.id in named]
     others = [
-        f"{item.level} {item.kind.replace('_', ' ')}" for item in findings if item.flagged and item.id not in named
+        name_place(item.level, None, None, item.kind, language)
+        for item in findings
+        if item.flagged and item.id not in named
     ]
     found = flagged + others
     if found:
@@ -310,13 +343,14 @@ def narrate_without_exam(
         first = [say("nothing_read", language)]
     unknown = _withheld(imaging, language)
     unknown += [
-        say("W-10", language, site=word(item.kind, language), reason=quoted(item.reason, language))
+        say("W-10", language, site=word(item.kind, language), reason=reason_withheld(item.reason, language))
         for item in withheld
         if item.level is None
     ]
     unknown += _not_read(imaging, language) if imaging.present else []
     unknown.append(say("no_exam", language))
     limits = [say("W-13", language)] if imaging.numbering == "uncertain" else []
-    limits += [say("not_validated", language), say("W-16", language)]
+    limits += [item for item in _always(language) if item.id != "one_cause"]
     urgent = [item for item in _urgent(triage, language) if item.id != "safety_blank"]
+    urgent.append(say("no_exam_tier", language))
     return _sections({"urgent": urgent, "findings": first, "unknown": unknown, "limits": limits}, language)

@@ -9,24 +9,26 @@ import hashlib
 import importlib.metadata
 import subprocess
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 
 from configs import configs_sha256
-from inference.report import Software
+from configs.clinical.site import rests_on_tables, site
+from inference.report import SiteNumbers, Software
 
 NETWORKS = ("sagittal", "axial", "axial_recess")
 """The networks that a reading uses, in the order of `Engine`."""
 _LIBRARIES = ("torch", "monai", "numpy", "scipy", "pydicom", "highdicom", "pydantic")
 
 
-@cache
+@rests_on_tables
 def software() -> Software:
-    """Version of the package, commit where it runs from a checkout, hash of the configuration, versions of the libraries."""
+    """Version of the package, commit where it runs from a checkout, hash of the configuration, a site's numbers, libraries."""
+    used = site()
     return Software(
         version=importlib.metadata.version("recess"),
         commit=_commit(),
         configs_sha256=configs_sha256(),
+        site=SiteNumbers.model_validate(used.model_dump()) if used else None,
         libraries={name: importlib.metadata.version(name) for name in _LIBRARIES},
     )
 
@@ -41,6 +43,7 @@ def result_key(manifest_sha256: str, models: Mapping[str, str], exam_json: str =
         *(f"{name}={digest}" for name, digest in sorted(models.items())),
         used.configs_sha256,
         used.version,
+        *([f"site={used.site.sha256}"] if used.site else []),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

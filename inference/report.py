@@ -39,10 +39,20 @@ class ReportWarning(Leaving):
     series: str | None = None
 
 
+class SiteNumbers(Leaving):
+    """Numbers of a site that stand in place of the shipped ones: who set them, why, the hash of the file and each change."""
+
+    name: str
+    source: str
+    sha256: str
+    changed: tuple[str, ...]
+
+
 class Software(Leaving):
     version: str
     commit: str | None = None
     configs_sha256: str
+    site: SiteNumbers | None = None
     libraries: dict[str, str]
 
 
@@ -307,7 +317,10 @@ class Sentence(Leaving):
 
 
 class Section(Leaving):
+    """A part of the narrative: its heading, its stable key (urgent, verdict, why, unexplained, unknown, limits, findings)."""
+
     section: str
+    key: str | None = None
     sentences: tuple[Sentence, ...]
 
 
@@ -333,6 +346,7 @@ class Report(Leaving):
     triage: Triage | None = None
     second_read: SecondRead | None = None
     narrative: tuple[Section, ...] = ()
+    language: str = "en"
     disclaimer: str
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)

@@ -5,12 +5,12 @@ Every number stands in one of the TOML files of this folder with its source and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from configs.clinical.site import load_table, rests_on_tables
 from configs.loader import ConfigError, config_path, load_toml
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -461,37 +461,45 @@ class Forbidden(_Strict):
 
 
 class Words(_Strict):
-    """Sentences of one language."""
+    """Sentences and names of one language. English names of fields, values, patterns and causes stand in their tables."""
 
     sentence: dict[str, str]
     section: dict[str, str]
     word: dict[str, str]
     reason: dict[str, str]
+    withheld: dict[str, str]
+    tier: dict[str, str] = {}
+    field: dict[str, str] = {}
+    group: dict[str, str] = {}
+    value: dict[str, str] = {}
+    pattern: dict[str, str] = {}
+    cause: dict[str, str] = {}
+    next_test: dict[str, str] = {}
     forbidden: tuple[Forbidden, ...]
 
 
-@cache
+@rests_on_tables
 def exam_table() -> ExamTable:
     """Fields of the examination."""
     return load_toml(config_path("clinical", "exam.toml"), ExamTable)
 
 
-@cache
+@rests_on_tables
 def routes() -> Routes:
     """Root routes."""
-    return load_toml(config_path("clinical", "routes.toml"), Routes)
+    return load_table("routes", Routes)
 
 
-@cache
+@rests_on_tables
 def matrix() -> Matrix:
     """Sign matrix."""
-    return load_toml(config_path("clinical", "matrix.toml"), Matrix)
+    return load_table("matrix", Matrix)
 
 
-@cache
+@rests_on_tables
 def model() -> Model:
     """Model numbers; every field that an adequacy item or a prior factor names is one of the form."""
-    loaded = load_toml(config_path("clinical", "model.toml"), Model)
+    loaded = load_table("model", Model)
     ids = {field.id for field in exam_table().field}
     named = {name for item in loaded.adequacy for name in item.fields}
     named |= {factor.field for factor in loaded.prior_factor if factor.field is not None}
@@ -500,22 +508,28 @@ def model() -> Model:
     return loaded
 
 
-@cache
+@rests_on_tables
 def patterns() -> Patterns:
     """Patterns of the examination."""
-    return load_toml(config_path("clinical", "patterns.toml"), Patterns)
+    return load_table("patterns", Patterns)
 
 
-@cache
+@rests_on_tables
 def triage_rules() -> TriageRules:
     """Triage rules."""
-    return load_toml(config_path("clinical", "triage.toml"), TriageRules)
+    return load_table("triage", TriageRules)
 
 
-@cache
+@rests_on_tables
 def second_read_rules() -> SecondReadRules:
     """Weights of differences between two readers."""
-    return load_toml(config_path("clinical", "second_read.toml"), SecondReadRules)
+    return load_table("second_read", SecondReadRules)
+
+
+def check_tables() -> None:
+    """Load every table that a site may change, so that numbers that do not fit are told before any work. SiteError, ConfigError."""
+    for table in (routes, matrix, model, patterns, triage_rules, second_read_rules):
+        table()
 
 
 @cache
@@ -526,18 +540,42 @@ def sources() -> Sources:
 
 @cache
 def words(language: str = "en") -> Words:
-    """Sentences of `language`. ConfigError when there is no such catalogue or a key of the English one is missing."""
+    """Sentences of `language`. ConfigError when there is no such catalogue or it lacks or adds a key of the English one."""
     loaded = load_toml(config_path("clinical", f"words.{language}.toml"), Words)
-    if language != "en":
-        lacking = sorted(_keys(words("en")) - _keys(loaded))
-        if lacking:
-            raise ConfigError(f"clinical/words.{language}.toml lacks {', '.join(lacking)}")
+    if language == "en":
+        return loaded.model_copy(update=_english_names())
+    english = _keys(words("en"))
+    if differs := sorted(english ^ _keys(loaded)):
+        raise ConfigError(f"clinical/words.{language}.toml differs from the English catalogue in {', '.join(differs)}")
     return loaded
 
 
-def _keys(catalogue: Words) -> set[str]:
-    def pairs() -> Iterator[str]:
-        for part in ("sentence", "section", "word", "reason"):
-            yield from (f"{part}.{key}" for key in getattr(catalogue, part))
+def _english_names() -> dict[str, dict[str, str]]:
+    """Names that stand in the tables themselves."""
+    table = exam_table()
+    return {
+        "tier": triage_rules().tier_text,
+        "field": {field.id: field.label for field in table.field},
+        "group": {group.name: group.label for group in table.group},
+        "value": {
+            value: value.replace("_", " ")
+            for scale in table.scale
+            for value in scale.values
+            if value.replace("_", "").isalpha()
+        },
+        "pattern": {item.id: item.text for item in patterns().pattern},
+        "cause": patterns().cause,
+        "next_test": {item.id: item.text for item in patterns().next_test},
+    }
 
-    return set(pairs())
+
+@cache
+def languages() -> tuple[str, ...]:
+    """Languages that have a catalogue, English first."""
+    names = {path.name.split(".")[1] for path in config_path("clinical", "words.en.toml").parent.glob("words.*.toml")}
+    return ("en", *sorted(names - {"en"}))
+
+
+def _keys(catalogue: Words) -> set[str]:
+    parts = catalogue.model_dump(exclude={"forbidden"})
+    return {f"{part}.{key}" for part, entries in parts.items() for key in entries}

@@ -107,6 +107,7 @@ class Page:
     warnings: tuple[tuple[str, str], ...]
     provenance: tuple[tuple[str, str], ...]
     disclaimer: str
+    language: str
 
 
 def page_of(report: Report) -> Page:
@@ -130,6 +131,7 @@ def page_of(report: Report) -> Page:
         warnings=tuple((item.code, item.text) for item in report.warnings),
         provenance=_provenance(report),
         disclaimer=report.disclaimer,
+        language=report.language,
     )
 
 
@@ -231,7 +233,18 @@ _SUBJECTS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 
 
+_SUBJECTS_OF_KEY: dict[str, tuple[str, ...]] = {
+    "urgent": ("triage",),
+    "verdict": ("verdicts",),
+    "unexplained": ("unexplained", "alternatives", "missing", "next_tests"),
+    "unknown": ("not_examined",),
+    "limits": ("contradictions",),
+}
+
+
 def _subjects(section: Section) -> tuple[str, ...]:
+    if section.key is not None:
+        return _SUBJECTS_OF_KEY.get(section.key, ())
     name = section.section.replace("_", " ").lower()
     return next((subjects for words, subjects in _SUBJECTS if words in name), ())
 
@@ -379,6 +392,8 @@ def _provenance(report: Report) -> tuple[tuple[str, str], ...]:
     rows = [("Report", report.id), ("Result key", report.result_key), ("Software", f"recess {used.version}")]
     rows += [("Commit", used.commit)] if used.commit else []
     rows += [("Configuration", used.configs_sha256)]
+    if used.site:
+        rows += [("Numbers of a site", f"{used.site.name} ({used.site.source}), {used.site.sha256}")]
     rows += [
         ("Model", f"{m.name} {m.version}, {m.sha256}; trained on {m.trained_on}; calibrated on {m.calibrated_on}")
         for m in report.models
