@@ -250,14 +250,13 @@ def read_windows(images: NDArray[np.float32], segmenter: Segmenter) -> NDArray[n
 
 
 def segment_axial(
-    stacks: Sequence[Stack], discs: Sequence[Disc], segmenter: Segmenter, recess: Segmenter | None = None
+    stacks: Sequence[Stack], discs: Sequence[Disc], segmenter: Segmenter, recess: Segmenter
 ) -> tuple[AxialReading, ...]:
     """Read every disc on the stack that covers it best; one result per disc that some stack comes near, in their order.
 
-    `stacks` are axial stacks in order of preference (a later one is taken only where it covers the disc better). `recess` reads the
-    depth of the recesses; by default the shipped network, on the device of `segmenter`.
+    `stacks` are axial stacks in order of preference (a later one is taken only where it covers the disc better). `recess` is the
+    network that reads the depth of the recesses.
     """
-    recess = recess or _recess_network(segmenter.device)
     readings = []
     for disc in discs:
         choice = _best_stack(stacks, disc, segmenter.spacing_mm)
@@ -281,14 +280,6 @@ def segment_axial(
         depths = read_depths(slices, recess)
         readings.append(AxialReading(disc, stack, segmenter.card.classes, slices, step, labels, depths))
     return tuple(readings)
-
-
-@cache
-def _recess_network(device: str) -> Segmenter:
-    """The shipped recess network, loaded once per device."""
-    from models.runtime import Segmenter
-
-    return Segmenter.load("axial_recess", device)
 
 
 def _best_stack(
