@@ -187,6 +187,17 @@ class SideLimits(_Strict):
     shift_margin: float
 
 
+class ScopeLimits(_Strict):
+    """Whom and what the program is made for."""
+
+    min_age_years: int
+    field_strength_tesla: tuple[float, float]
+    saturated_fraction: float
+    text_pixels: int
+    text_fraction: float
+    text_contrast: float
+
+
 class Limits(_Strict):
     """Bytes, time and tolerances."""
 
@@ -198,6 +209,7 @@ class Limits(_Strict):
     contrast: ContrastLimits
     anatomy: AnatomyLimits
     sides: SideLimits
+    scope: ScopeLimits
 
 
 _Model = TypeVar("_Model", bound=BaseModel)

@@ -32,6 +32,10 @@ OBJECT: dict[str, str] = {
     "PIXEL_FORMAT": "Bits, sign or kind of the pixel data are inconsistent or unsupported; export the image again.",
     "DECODE": "The compressed pixel data cannot be decoded; export as Explicit VR Little Endian.",
     "COLOUR": "A colour image is no MR slice that can be measured; left out.",
+    "SOP_UID_CROSS_PATIENT": "One SOP Instance UID occurs in two patients; neither study is read. Export both again.",
+    "DICOMDIR": "A directory of other files, not an image; hand in the folder with the images.",
+    "DICOMDIR_PATH": "A directory file that points outside its folder; refused, and none of its references is followed.",
+    "GROWING": "The file changed while it was being read; wait until it is copied whole and try again.",
     "INTERNAL": "The object could not be read for an unexpected reason; it was set aside.",
     "IO": "The file could not be read from the disk; check it and try again.",
     "NOT_REGULAR": "A link or special file; only plain files are read.",
@@ -51,6 +55,8 @@ OBJECT_WARNINGS: dict[str, str] = {
     "CLASS_ABSENT": "SOP Class UID is absent in the data sets; read as single-frame MR images.",
     "UID_LENIENT": "UIDs carry padding or leading zeros; compared after trimming.",
     "TEXT_CONTROL": "Texts hold control characters; they were replaced by spaces.",
+    "CHARSET": "Texts do not fit the character set they claim; unreadable letters were replaced.",
+    "BURNED_IN": "Text or graphics lie over pictures; what they cover is not seen.",
     "TEXT_INVALID": "A text could not be decoded and counts as absent.",
 }
 
@@ -73,6 +79,7 @@ SERIES: dict[str, str] = {
     "SOP_UID_CONFLICT": "Different images of one series share one SOP Instance UID; left out.",
     "SERIES_UID_REUSED": "The series UID occurs in two studies; left out.",
     "RESCALE_INVALID": "Rescale slope or intercept is zero, not finite or absurd; left out.",
+    "SATURATED": "More than a fifth of the pixels are clipped at the highest value; left out, borders cannot be seen.",
     "BLANK": "The images are empty (one value everywhere); left out.",
 }
 
@@ -88,6 +95,9 @@ STACK_WARNINGS: dict[str, str] = {
 
 STUDY: dict[str, str] = {
     "PATIENT_CONFLICT": "Objects of two patients carry one study UID; nothing is read. Separate the patients and send again.",
+    "AGE_SCOPE": "The patient is younger than the age this program is made for; nothing is read.",
+    "POSITION_TAG": "Patient Position is unknown or differs within the study; the orientation of the images holds.",
+    "PROTOCOL": "Field strength outside the usual range; what is seen less well may be withheld.",
     "NO_MR": "No MR image series in the study.",
     "NO_USABLE_SERIES": "No MR series with usable geometry is left in the study.",
     "INCOMPLETE": "All images claim one SOP Instance UID; archives keep one of them. Export the series again.",
@@ -100,7 +110,17 @@ STUDY: dict[str, str] = {
     "FOR_MISMATCH": "Series have different frames of reference; whether they fit together is checked on the images.",
 }
 
-ALL: dict[str, str] = {**OBJECT, **OBJECT_WARNINGS, **SERIES, **STACK_WARNINGS, **STUDY}
+INPUT: dict[str, str] = {
+    "UNREADABLE": "Nothing in the input is a readable DICOM object; export the study again.",
+    "NOT_FOUND": "The path does not exist; check it.",
+    "ARCHIVE_UNSAFE": "An entry of the archive has an unsafe or repeated name or is no plain file; pack the study again.",
+    "ARCHIVE_LIMIT": "The archive inflates beyond its limits or has too many entries; send the files as a folder.",
+    "TOO_MANY_OBJECTS": "More files than one study can have; hand in one study.",
+    "SEVERAL_STUDIES": "The input holds several studies where one was asked for; hand them in one by one.",
+    "UID_INVALID": "UIDs of the study are not valid, so no DICOM result can name its source; export with original UIDs.",
+}
+
+ALL: dict[str, str] = {**OBJECT, **OBJECT_WARNINGS, **SERIES, **STACK_WARNINGS, **STUDY, **INPUT}
 
 
 def notice(code: str, series: str | None = None, path: str | None = None, detail: str = "") -> Notice:

@@ -64,6 +64,7 @@ class Header:
     patient_id: str = ""
     issuer_of_patient_id: str = ""
     patient_name: str = ""
+    patient_name_bytes: str = ""  # as they stand in the file, in hexadecimal
     birth_date: str = ""
     sex: str = ""
     age: str = ""
@@ -77,6 +78,7 @@ class Header:
     image_type: tuple[str, ...] = ()
     scan_options: tuple[str, ...] = ()
     contrast_agent: bool = False
+    field_strength: float | None = None
     patient_position: str = ""
     photometric: str = ""
     samples: int = 1

@@ -20,7 +20,9 @@ _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _MAX_UID = 64
 _MAX_TEXT = 256
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_UNDECODED = "\ufffd"  # what a decoder leaves where bytes do not fit the character set
 _ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
+_DIRECTORY = "1.2.840.10008.1.3.10"
 _LEGACY_ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.4"
 
 
@@ -37,6 +39,8 @@ def read_header(dataset: Dataset, found: list[str]) -> Header:
     """Header of a parsed object. Appends warning codes to `found`; HeaderError when UIDs are missing or malformed."""
     sop_class = _text(dataset, "SOPClassUID", found)
     meta_class = _text(dataset.file_meta, "MediaStorageSOPClassUID", found)
+    if _DIRECTORY in (sop_class, meta_class) or "DirectoryRecordSequence" in dataset:
+        raise HeaderError("DICOMDIR_PATH" if _points_outside(dataset) else "DICOMDIR")
     meta_uid = _text(dataset.file_meta, "MediaStorageSOPInstanceUID", found)
     sop_instance_uid = _uid(dataset, "SOPInstanceUID", found)
     if (sop_class and meta_class and sop_class != meta_class) or (meta_uid and meta_uid != sop_instance_uid):
@@ -46,6 +50,9 @@ def read_header(dataset: Dataset, found: list[str]) -> Header:
     number_of_frames = _whole(dataset, "NumberOfFrames") or 1
     enhanced = sop_class in (_ENHANCED_MR, _LEGACY_ENHANCED_MR) or "PerFrameFunctionalGroupsSequence" in dataset
     image_type = _texts(dataset, "ImageType", found)
+    name_bytes = _raw(dataset, "PatientName")
+    if any(tag >> 16 & 0xFF01 == 0x6000 and tag & 0xFFFF == 0x3000 for tag in dataset.keys()):  # noqa: SIM118
+        found.append("BURNED_IN")
     return Header(
         study_instance_uid=_uid(dataset, "StudyInstanceUID", found),
         series_instance_uid=_uid(dataset, "SeriesInstanceUID", found),
@@ -57,6 +64,7 @@ def read_header(dataset: Dataset, found: list[str]) -> Header:
         patient_id=_text(dataset, "PatientID", found),
         issuer_of_patient_id=_text(dataset, "IssuerOfPatientID", found),
         patient_name=_text(dataset, "PatientName", found),
+        patient_name_bytes=name_bytes.strip(b" \0")[:_MAX_TEXT].hex() if isinstance(name_bytes, bytes) else "",
         birth_date=_text(dataset, "PatientBirthDate", found),
         sex=_text(dataset, "PatientSex", found),
         age=_text(dataset, "PatientAge", found),
@@ -70,6 +78,7 @@ def read_header(dataset: Dataset, found: list[str]) -> Header:
         image_type=image_type,
         scan_options=_texts(dataset, "ScanOptions", found),
         contrast_agent=bool(_text(dataset, "ContrastBolusAgent", found)) or "ContrastBolusAgentSequence" in dataset,
+        field_strength=_number(dataset, "MagneticFieldStrength", {}),
         patient_position=_text(dataset, "PatientPosition", found),
         photometric=_text(dataset, "PhotometricInterpretation", found),
         samples=_whole(dataset, "SamplesPerPixel") or 1,
@@ -80,6 +89,16 @@ def read_header(dataset: Dataset, found: list[str]) -> Header:
         padding_value=_padding(dataset),
         frames=_enhanced_frames(dataset, number_of_frames, image_type) if enhanced else (_plain_frame(dataset),),
     )
+
+
+def _points_outside(dataset: Dataset) -> bool:
+    """Whether a directory file names a file outside its own folder (PS3.10 8.5 allows components of A-Z, 0-9 and _ only)."""
+    for record in dataset.get("DirectoryRecordSequence") or []:
+        value = record.get("ReferencedFileID")
+        parts = [value] if isinstance(value, str) else list(value or [])
+        if any(str(part) in ("", ".", "..") or set("/\\:") & set(str(part)) for part in parts):
+            return True
+    return False
 
 
 def _raw(dataset: Dataset, keyword: str) -> Any:
@@ -103,6 +122,8 @@ def _text(dataset: Dataset, keyword: str, found: list[str]) -> str:
     clean = _CONTROL.sub(" ", text)[:_MAX_TEXT]
     if clean != text and "TEXT_CONTROL" not in found:
         found.append("TEXT_CONTROL")
+    if _UNDECODED in clean and "CHARSET" not in found:
+        found.append("CHARSET")
     return clean
 
 

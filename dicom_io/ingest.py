@@ -16,19 +16,26 @@ from pathlib import Path
 
 import numpy as np
 
-from dicom_io.codes import OBJECT_WARNINGS, STUDY, notice
+from configs.loader import limits
+from dicom_io.codes import ALL, OBJECT_WARNINGS, notice
 from dicom_io.errors import NoUsableSeries, SeveralStudies, UnreadableInput
 from dicom_io.frames import Slice, slices_of
 from dicom_io.geometry import FloatArray
 from dicom_io.header import Header
 from dicom_io.intake import opened
 from dicom_io.isolation import Examined, examine_all
-from dicom_io.pixels import is_blank, pixels_of
+from dicom_io.pixels import has_text, is_blank, pixels_of
 from dicom_io.roles import Judged, judge, rank
 from dicom_io.stacks import Run, sort_series, volume_of
 from dicom_io.study import Notice, PatientContext, Stack, Study
 
 _LOCALIZER = "localizer: few slices in mixed planes, or named so by the scanner"
+
+# PS3.3 C.7.3.1.1.2: head or feet first, or lying across; prone, supine, decubitus right or left
+_PATIENT_POSITIONS = frozenset(
+    {"HFP", "HFS", "HFDR", "HFDL", "FFDR", "FFDL", "FFP", "FFS"}
+    | {f"{first}{second}" for first in ("LF", "RF", "AF", "PF") for second in ("P", "S", "DR", "DL")}
+)
 
 Source = Path | str | Sequence[Path | str]
 
@@ -105,8 +112,14 @@ def read_outcomes(source: Source) -> list[Study | NoUsableSeries]:
             code="UNREADABLE",
             notices=tuple(_object_notice(i) for i in examined if i.verdict.code),
         )
+    crossed = _crossed(examined)
     reused = _reused_series(examined)
-    return [_outcome(study, [i for i in examined if _study(i) == study], lost, reused) for study in sorted(studies)]
+    return [
+        _refusal("SOP_UID_CROSS_PATIENT", study, [*lost, *crossed[study]])
+        if study in crossed
+        else _outcome(study, [i for i in examined if _study(i) == study], lost, reused)
+        for study in sorted(studies)
+    ]
 
 
 def _other(item: Examined) -> bool:
@@ -142,6 +155,21 @@ def _reused_series(examined: Sequence[Examined]) -> set[str]:
     return {series for series, studies in owners.items() if len(studies) > 1}
 
 
+def _crossed(examined: Sequence[Examined]) -> dict[str, list[Notice]]:
+    """Studies that hold a SOP Instance UID which another patient's study holds too, with the objects in question."""
+    owners: dict[str, list[Examined]] = defaultdict(list)
+    for item in examined:
+        if item.verdict.header is not None:
+            owners[item.verdict.header.sop_instance_uid].append(item)
+    found: dict[str, list[Notice]] = defaultdict(list)
+    for items in owners.values():
+        headers = [item.verdict.header for item in items if item.verdict.header is not None]
+        if len({header.study_instance_uid for header in headers}) > 1 and _patient_conflict(headers):
+            for item in items:
+                found[_study(item) or ""].append(notice("SOP_UID_CROSS_PATIENT", _series(item), item.name))
+    return found
+
+
 def _outcome(study: str, objects: list[Examined], lost: tuple[Notice, ...], reused: set[str]) -> Study | NoUsableSeries:
     """Build one study from its objects, or say why it cannot be used."""
     excluded = list(lost)
@@ -151,6 +179,8 @@ def _outcome(study: str, objects: list[Examined], lost: tuple[Notice, ...], reus
     conflict = _patient_conflict(headers)
     if conflict:
         return _refusal("PATIENT_CONFLICT", study, excluded, conflict)
+    if any(age is not None and age < limits().scope.min_age_years for age in map(_age_years, headers)):
+        return _refusal("AGE_SCOPE", study, excluded)
     warnings = _study_warnings(accepted, headers)
     taken: list[Examined] = []
     for item in accepted:
@@ -191,7 +221,7 @@ def _refusal(code: str, study: str, excluded: Sequence[Notice], detail: str = ""
     reasons = sorted({item.code for item in excluded if item.series_instance_uid})
     tail = f" Left out: {', '.join(reasons)}." if reasons else ""
     lead = f"Study {study}" + (f", {detail}" if detail else "")
-    return NoUsableSeries(f"{lead}: {STUDY[code]}{tail}", code=code, notices=tuple(excluded), study_instance_uid=study)
+    return NoUsableSeries(f"{lead}: {ALL[code]}{tail}", code=code, notices=tuple(excluded), study_instance_uid=study)
 
 
 def _why_nothing(headers: Sequence[Header], stacks: Sequence[Stack], excluded: Sequence[Notice]) -> str:
@@ -217,13 +247,31 @@ def _patient_conflict(headers: Sequence[Header]) -> str:
     for keyword, values in (
         ("Patient ID", {header.patient_id for header in headers}),
         ("Issuer of Patient ID", {header.issuer_of_patient_id for header in headers}),
-        ("Patient's Name", {_fold(header.patient_name) for header in headers}),
+        ("Patient's Name", _names(headers)),
         ("Patient's Birth Date", {header.birth_date for header in headers} - {""}),
         ("Patient's Sex", {header.sex for header in headers} - {"", "O"}),
     ):
         if len(values) > 1:
             return f"{len(values)} values of {keyword}"
     return ""
+
+
+def _names(headers: Sequence[Header]) -> set[str]:
+    """Different persons among the names: equal bytes are one name whatever character set they claim."""
+    if len({header.patient_name_bytes for header in headers}) == 1 and headers[0].patient_name_bytes:
+        return {headers[0].patient_name}
+    return {_fold(header.patient_name) for header in headers}
+
+
+def _age_years(header: Header) -> float | None:
+    """Age at the study in years, by Patient's Age, else by the dates; None when neither is told."""
+    told = re.fullmatch(r"(\d{3})([DWMY])", header.age)
+    if told:
+        return int(told.group(1)) / {"D": 365.25, "W": 52.18, "M": 12.0, "Y": 1.0}[told.group(2)]
+    born, examined = _date(header.birth_date), _date(header.study_date)
+    if born is None or examined is None or not born < examined:
+        return None
+    return examined.year - born.year - ((examined.month, examined.day) < (born.month, born.day))
 
 
 def _study_warnings(accepted: Sequence[Examined], headers: Sequence[Header]) -> list[Notice]:
@@ -236,8 +284,15 @@ def _study_warnings(accepted: Sequence[Examined], headers: Sequence[Header]) -> 
         found.append(notice("MODALITY_ABSENT"))
     if not any(header.patient_id for header in headers):
         found.append(notice("PATIENT_ID_EMPTY"))
-    if len({header.patient_name for header in headers}) > 1:
+    if len({header.patient_name for header in headers}) > 1 and len({h.patient_name_bytes for h in headers}) > 1:
         found.append(notice("NAME_VARIANT"))
+    positions = {header.patient_position for header in headers if header.has_pixels} - {""}
+    if len(positions) > 1 or not positions <= _PATIENT_POSITIONS:
+        found.append(notice("POSITION_TAG"))
+    low, high = limits().scope.field_strength_tesla
+    strengths = [header.field_strength for header in headers if header.field_strength is not None]
+    if not all(low <= strength <= high for strength in strengths):
+        found.append(notice("PROTOCOL"))
     if len({header.accession_number for header in headers} - {""}) > 1:
         found.append(notice("ACCESSION_VARIANT"))
     days = [day for day in (_date(header.study_date) for header in headers) if day is not None]
@@ -324,8 +379,12 @@ def _stack(run: Run, planes: list[FloatArray], series: str) -> Stack:
         echo_time_ms=_median([frame.echo_time for frame in frames]),
         repetition_time_ms=_median([frame.repetition_time for frame in frames]),
         inversion_time_ms=_median([frame.inversion_time for frame in frames]),
-        warnings=tuple(notice(code, series) for code in dict.fromkeys(run.codes)),
+        warnings=tuple(notice(code, series) for code in dict.fromkeys(run.codes + _written_over(run))),
     )
+
+
+def _written_over(run: Run) -> tuple[str, ...]:
+    return ("BURNED_IN",) if any(has_text(item.stored) for item in run.slices) else ()
 
 
 def _median(values: Sequence[float | None]) -> float | None:

@@ -94,8 +94,11 @@ def _read_file(path: Path, most: int) -> bytes:
             data = stream.read(most + 1)
         except OSError as error:
             raise EntryError("IO") from error
+        after = os.fstat(descriptor)
     if len(data) > most:
         raise EntryError("TOO_LARGE")
+    if len(data) != after.st_size or (state.st_size, state.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise EntryError("GROWING")
     return data
 
 

@@ -14,6 +14,9 @@ _SHORT_VRS = frozenset(
     {b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT"}
     | {b"PN", b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US"}
 )
+_UNIT = {b"US": 2, b"SS": 2, b"OW": 2, b"UL": 4, b"SL": 4, b"FL": 4, b"AT": 4, b"OF": 4, b"OL": 4, b"FD": 8, b"OD": 8}
+# attributes that say how pixels are read; each is one unsigned short (PS3.3 C.7.6.3.3)
+_SHORTS = frozenset({0x00280002, 0x00280010, 0x00280011, 0x00280100, 0x00280101, 0x00280102, 0x00280103})
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
@@ -79,7 +82,7 @@ class _Walk:
             return tag, vr, int(self.long.unpack_from(self.data, at + 8)[0]), at + 12
         raise StructureError("VR_INVALID", refused=False)
 
-    def past_items(self, at: int, implicit: bool, depth: int) -> int:
+    def past_items(self, at: int, implicit: bool, depth: int, fragments: bool) -> int:
         """Position after a sequence (or fragments) of undefined length whose items begin at `at`."""
         if depth > self.limits.max_depth:
             raise StructureError("DEPTH")
@@ -89,9 +92,14 @@ class _Walk:
                 return value
             if tag != _ITEM:
                 raise StructureError("LENGTH_INVALID")
-            at = self.past_elements(value, implicit, depth) if length == _UNDEFINED else value + length
+            if length == _UNDEFINED:
+                at = self.past_elements(value, implicit, depth)
+                continue
+            at = value + length
             if at > len(self.data):
                 raise StructureError("TRUNCATED")
+            if not fragments:
+                self.fill_item(value, at, implicit, depth)
 
     def past_elements(self, at: int, implicit: bool, depth: int) -> int:
         """Position after the item of undefined length whose elements begin at `at`."""
@@ -104,12 +112,44 @@ class _Walk:
     def past_value(self, tag: int, vr: bytes, length: int, value: int, implicit: bool, depth: int) -> int:
         if length == _UNDEFINED:
             # PS3.5 6.2.2: an unknown element of undefined length holds items in implicit encoding
-            return self.past_items(value, implicit or vr == b"UN", depth + 1)
-        if value + length > len(self.data):
-            raise StructureError("LENGTH_INVALID" if length > 0xFFFF0000 else "TRUNCATED")
-        if tag not in _PIXEL_TAGS and length > self.limits.max_element_bytes:
+            return self.past_items(value, implicit or vr == b"UN", depth + 1, tag in _PIXEL_TAGS)
+        end = value + length
+        if end > len(self.data):
+            raise StructureError("LENGTH_INVALID" if length > len(self.data) else "TRUNCATED")
+        if tag in _PIXEL_TAGS:
+            return end
+        if vr == b"SQ" or (implicit and length >= 8 and self.tag(value) == _ITEM):
+            self.inside_items(value, end, implicit, depth + 1)
+            return end
+        if length > self.limits.max_element_bytes:
             raise StructureError("ELEMENT_TOO_LARGE")
-        return value + length
+        if length % _UNIT.get(vr, 2) or (tag in _SHORTS and vr not in (b"US", b"")):
+            raise StructureError("VR_INVALID", refused=False)
+        return end
+
+    def inside_items(self, at: int, end: int, implicit: bool, depth: int) -> None:
+        """Check the items of a sequence of known length, which must fill it exactly."""
+        if depth > self.limits.max_depth:
+            raise StructureError("DEPTH")
+        while at < end:
+            tag, _, length, value = self.element(at, implicit)
+            if tag != _ITEM:
+                raise StructureError("LENGTH_INVALID")
+            if length == _UNDEFINED:
+                at = self.past_elements(value, implicit, depth)
+                continue
+            at = value + length
+            if at <= end:
+                self.fill_item(value, at, implicit, depth)
+        if at != end:
+            raise StructureError("LENGTH_INVALID")
+
+    def fill_item(self, at: int, end: int, implicit: bool, depth: int) -> None:
+        """Check the elements of an item of known length, which must fill it exactly."""
+        while at < end:
+            at = self.past_value(*self.element(at, implicit), implicit, depth)
+        if at != end:
+            raise StructureError("LENGTH_INVALID")
 
 
 def walk(data: bytes, start: int, *, implicit: bool, little: bool, limits: StructureLimits) -> Structure:

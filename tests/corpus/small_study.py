@@ -22,7 +22,7 @@ BODY_STEP_MM = 36.0  # from disc to disc
 DISC_Z = (-72.0, -36.0, 0.0, 36.0, 72.0)  # centres of the five discs, caudal to cranial
 TILTS_DEG = (20.0, 8.0, 0.0)  # of the three lowest discs, as the axial blocks are angled
 VESSEL_LPS = (22.0, -48.0)  # x, y: on the patient's LEFT, in front of the spine
-_TISSUE = {
+TISSUE = {
     "t1": {"air": 0, "fat": 900, "muscle": 300, "bone": 420, "disc": 260, "fluid": 120, "vessel": 30},
     "t2": {"air": 0, "fat": 800, "muscle": 140, "bone": 280, "disc": 400, "fluid": 1000, "vessel": 20},
 }
@@ -107,7 +107,7 @@ def render(series: Series, position: np.ndarray, orientation: np.ndarray, seed: 
         + rows[..., None] * series.spacing[0] * orientation[3:]
     )
     tissue = tissue_at(points)
-    values = _TISSUE[series.weighting]
+    values = TISSUE[series.weighting]
     pixels = np.zeros(series.shape)
     for name, value in values.items():
         pixels[tissue == name] = value
