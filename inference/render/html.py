@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from inference.render.overlay import picture_png
 from inference.render.page import page_of
 from inference.render.pictures import KeyPicture
+from inference.render.roots_svg import draw_roots
 from inference.report import Report
 
 _FOLDER = Path(__file__).parent
@@ -31,8 +32,14 @@ def render_html(report: Report, pictures: Sequence[KeyPicture] = ()) -> str:
         }
         for picture in pictures
     ]
+    drawing = draw_roots(report)
+    scheme = drawing and {
+        "title": drawing.title,
+        "alt": drawing.alt,
+        "source": "data:image/svg+xml;base64," + base64.b64encode(drawing.svg.encode()).decode("ascii"),
+    }
     style = (_FOLDER / "report.css").read_text(encoding="utf-8")
-    return _template().render(page=page_of(report), pictures=drawn, style=style)
+    return _template().render(page=page_of(report), pictures=drawn, scheme=scheme, style=style)
 
 
 @cache

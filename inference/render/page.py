@@ -85,6 +85,7 @@ class Part:
     heading: str
     sentences: tuple[tuple[str, str], ...]
     tables: tuple[Table, ...]
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,7 @@ def _parts(report: Report) -> tuple[Part, ...]:
         sentences = tuple(
             (s.id if s.id.startswith("W-") else "", s.text) for s in section.sentences if s.text != report.disclaimer
         )
-        parts.append(Part(section.section, sentences, mine))
+        parts.append(Part(section.section, sentences, mine, section.key or ""))
     return (*parts, *(Part(table.title, (), (table,)) for table in tables.values()))
 
 

@@ -17,6 +17,7 @@ import typst
 from inference.render.overlay import picture_png
 from inference.render.page import page_of
 from inference.render.pictures import KeyPicture
+from inference.render.roots_svg import draw_roots
 from inference.report import Report
 
 _TEMPLATE = Path(__file__).parent / "report.typ"
@@ -30,7 +31,9 @@ def render_pdf(report: Report, pictures: Sequence[KeyPicture] = ()) -> bytes:
         {"title": picture.title, "alt": picture.alt_text, "file": f"picture{number}.png"}
         for number, picture in enumerate(pictures, start=1)
     ]
+    drawing = draw_roots(report)
     data = {
+        "scheme": drawing and {"title": drawing.title, "alt": drawing.alt, "file": "roots.svg"},
         "page": asdict(page_of(report)),
         "pictures": drawn,
         "date": {name: getattr(made, name) for name in ("year", "month", "day", "hour", "minute")},
@@ -39,6 +42,8 @@ def render_pdf(report: Report, pictures: Sequence[KeyPicture] = ()) -> bytes:
         folder = Path(name)
         main = folder / "report.typ"
         main.write_bytes(_TEMPLATE.read_bytes())
+        if drawing is not None:
+            (folder / "roots.svg").write_text(drawing.svg, encoding="utf-8")
         for picture, entry in zip(pictures, drawn, strict=True):
             (folder / entry["file"]).write_bytes(picture_png(picture))
         compiler = typst.Compiler(
