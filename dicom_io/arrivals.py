@@ -22,7 +22,7 @@ from typing import IO, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from configs.loader import limits
-from dicom_io.header import Verdict
+from dicom_io.header import Header, Verdict
 from dicom_io.isolation import Examined
 
 State = Literal["stored", "warned", "quarantined", "refused"]
@@ -49,6 +49,7 @@ class Outcome:
 
     state: State
     code: str = ""
+    header: Header | None = None
 
 
 Commit = Callable[[bytes, Examined], str]
@@ -63,11 +64,12 @@ def take(examiner: Examiner, data: bytes, commit: Commit) -> Outcome:
     examined = examiner.examine(data)
     verdict = examined.verdict
     if verdict.state == "refused":
-        return Outcome("refused", verdict.code)
+        return Outcome("refused", verdict.code, verdict.header)
     clash = commit(data, examined)
     if clash or verdict.state == "quarantined":
-        return Outcome("quarantined", clash or verdict.code)
-    return Outcome("warned", verdict.warnings[0]) if verdict.warnings else Outcome("stored")
+        return Outcome("quarantined", clash or verdict.code, verdict.header)
+    state: State = "warned" if verdict.warnings else "stored"
+    return Outcome(state, next(iter(verdict.warnings), ""), verdict.header)
 
 
 class Examiner:

@@ -16,7 +16,7 @@ from inference.provenance import software
 from service.jobs import Worker
 from service.problems import add_problem_handlers, problem_response
 from service.reception import Reception
-from service.routes import analyses, correlation, health, schemas, studies
+from service.routes import analyses, arrivals, correlation, dicomweb, health, schemas, studies
 from service.settings import Settings
 from service.store import Store
 
@@ -68,7 +68,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     )
     app.state.settings = settings
     add_problem_handlers(app)
-    for routes in (studies, analyses, correlation, schemas, health):
+    for routes in (studies, arrivals, analyses, correlation, schemas, dicomweb, health):
         app.include_router(routes.router)
 
     @app.middleware("http")

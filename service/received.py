@@ -94,8 +94,8 @@ class Objects:
             if session.get(ObjectRow, digest) is not None:
                 return clash
             session.add(_row(self._original(digest).relative_to(self._root), digest, len(data), examined, clash))
-            if header is not None:
-                session.merge(ArrivalRow(study_instance_uid=header.study_instance_uid, waiting=True, code=""))
+            study = header.study_instance_uid if header is not None else ""  # set aside unread: listed, and of no study
+            session.merge(ArrivalRow(study_instance_uid=study, waiting=study != "", code=""))
         return clash
 
     def _check_study(self, study: str, size: int) -> None:
@@ -120,7 +120,7 @@ class Objects:
             return NO_SUCH_OBJECT
         if any(kept.sop_class_uid != sop_class_uid for kept in found):
             return CLASS_CONFLICT
-        return 0 if all(_whole(kept) for kept in found) else PROCESSING_FAILURE
+        return 0 if all(is_whole(kept) for kept in found) else PROCESSING_FAILURE
 
     def find(self, study: str | None = None, series: str | None = None, instance: str | None = None) -> list[Kept]:
         """Kept objects of a study, series or with an instance UID, in a fixed order."""
@@ -329,7 +329,8 @@ def _kept(root: Path, row: ObjectRow) -> Kept:
     )
 
 
-def _whole(kept: Kept) -> bool:
+def is_whole(kept: Kept) -> bool:
+    """Whether the kept bytes still hash to their digest."""
     try:
         with kept.path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest() == kept.digest
