@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import io
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import write_file_meta_info
-from pydicom.uid import UID, ImplicitVRLittleEndian
+from pydicom.uid import UID, ImplicitVRLittleEndian, generate_uid
 from pynetdicom import AE, build_role
 from pynetdicom.association import Association
 
@@ -72,6 +72,19 @@ def _head(syntax: str) -> bytes:
     stream.write(b"\0" * 128 + b"DICM")
     write_file_meta_info(stream, meta, enforce_standard=False)
     return stream.getvalue()
+
+
+def request_of(objects: Sequence[tuple[str, str]]) -> Dataset:
+    """A request to confirm these (SOP class UID, SOP instance UID), under a transaction UID of its own."""
+    request = Dataset()
+    request.TransactionUID = generate_uid(prefix=None)
+    items: list[Dataset] = []
+    for sop_class, instance in objects:
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, instance
+        items.append(item)
+    request.ReferencedSOPSequence = items
+    return request
 
 
 def report_of(asked: Asked, confirm: Confirm) -> Dataset:

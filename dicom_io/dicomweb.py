@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,12 +22,20 @@ from dicom_io.multipart import MultipartError, PartReader, boundary_of, write_pa
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _CHUNK = 1 << 20
 _DICOM, _JSON = "application/dicom", "application/dicom+json"
-_FAILED = "00081198"
+_FAILED, _DONE, _OTHER_FAILED = "00081198", "00081199", "0008119A"
 _INSTANCE, _REASON = "00081155", "00081197"
 
 
 class DicomwebError(Exception):
     """A server that cannot be reached or answers otherwise than it should; the text holds the status, nothing it sent."""
+
+
+@dataclass(frozen=True)
+class StoreAnswer:
+    """SOP Instance UIDs that the server says it has, and the failure reason of each it has not ("" where it names none)."""
+
+    stored: frozenset[str]
+    failed: dict[str, int]
 
 
 class DicomwebClient:
@@ -50,8 +59,8 @@ class DicomwebClient:
         """Close the connections."""
         self._client.close()
 
-    def store(self, paths: Sequence[Path]) -> dict[str, int]:
-        """Store files; returns the failure reason of each SOP Instance UID that was not stored. Raises DicomwebError, OSError."""
+    def store(self, paths: Sequence[Path]) -> StoreAnswer:
+        """Store files. What is in neither part of the answer was not confirmed. Raises DicomwebError, OSError."""
         boundary = secrets.token_hex(16)
         response = self._send(
             "POST",
@@ -68,10 +77,12 @@ class DicomwebClient:
         content = answer[0] if isinstance(answer, list) and answer else answer
         if not isinstance(content, dict):
             raise DicomwebError("the server's answer to a store request is no DICOM JSON")
-        failed = {_value(item, _INSTANCE): int(_value(item, _REASON) or 0) for item in _items(content, _FAILED)}
-        if response.status_code == 409 and not failed:
+        refused = [*_items(content, _FAILED), *_items(content, _OTHER_FAILED)]
+        if response.status_code == 409 and not refused:
             raise DicomwebError("the server refuses all objects")
-        return failed
+        failed = {str(_value(item, _INSTANCE)): int(_value(item, _REASON) or 0) for item in refused}
+        stored = frozenset(str(_value(item, _INSTANCE)) for item in _items(content, _DONE))
+        return StoreAnswer(stored - set(failed), failed)
 
     def search(self, path: str, query: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
         """Search below `path` ("studies", "studies/1.2/series", ...); returns DICOM JSON data sets. Raises DicomwebError."""

@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import pydicom.config
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import (
@@ -34,13 +33,12 @@ from pydicom.uid import (
     RLELossless,
 )
 from pynetdicom import AE, AllStoragePresentationContexts, evt
-from pynetdicom import _config as pynetdicom_config
 
 from configs.loader import NetworkLimits, limits
 from dicom_io.arrivals import Commit, Examiner, NotKeptError, Outcome, take
 from dicom_io.commitment import PUSH_MODEL, REQUEST, Confirm, Peer, read_request, report_of, report_to, send_report
 from dicom_io.isolation import Examined
-from dicom_io.wire import InFlight, LimitedServer, Wire
+from dicom_io.wire import InFlight, LimitedServer, Wire, quieten
 
 _LOG = logging.getLogger("recess.network")
 # names this program in file headers; never changes
@@ -100,7 +98,7 @@ def listen(settings: ListenerSettings, commit: Commit, confirm: Confirm) -> List
 
     Switches off all texts of the DICOM libraries in this process, since they repeat what peers send.
     """
-    _quieten()
+    quieten()
     reception = _Reception(settings, commit, confirm, limits().network)
     entity = AE(ae_title=settings.ae_title)
     entity.supported_contexts = []
@@ -134,15 +132,6 @@ def listen(settings: ListenerSettings, commit: Commit, confirm: Confirm) -> List
     )
     thread.start()
     return Listener(entity, server, thread)
-
-
-def _quieten() -> None:
-    pynetdicom_config.LOG_HANDLER_LEVEL = "none"
-    pynetdicom_config.LOG_REQUEST_IDENTIFIERS = False
-    pynetdicom_config.LOG_RESPONSE_IDENTIFIERS = False
-    for name in ("pynetdicom", "pydicom"):
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # its warnings quote the value
 
 
 @dataclass

@@ -16,6 +16,8 @@ from pathlib import Path
 from socketserver import BaseServer
 from typing import Any
 
+import pydicom.config
+from pynetdicom import _config as pynetdicom_config
 from pynetdicom.transport import ThreadedAssociationServer
 
 from configs.loader import NetworkLimits, limits
@@ -23,6 +25,16 @@ from configs.loader import NetworkLimits, limits
 _LOG = logging.getLogger("recess.network")
 _P_DATA = 0x04
 _PDU_HEAD = 6
+
+
+def quieten() -> None:
+    """Switch off all texts of the DICOM libraries in this process: they repeat what peers and files say."""
+    pynetdicom_config.LOG_HANDLER_LEVEL = "none"
+    pynetdicom_config.LOG_REQUEST_IDENTIFIERS = False
+    pynetdicom_config.LOG_RESPONSE_IDENTIFIERS = False
+    for name in ("pynetdicom", "pydicom"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # its warnings quote the value
 
 
 def server_tls(certificate: Path, key: Path, client_authorities: Path) -> ssl.SSLContext:

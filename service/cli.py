@@ -1,4 +1,4 @@
-"""The `recess` command: the reader's verbs and `serve`, each imported when it is called."""
+"""The `recess` command: the reader's verbs, `serve` and `send`, each imported when it is called."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from inference.cli import BadOptionError, app, run
+from inference.cli import DONE, FAULT, BadOptionError, app, run
 
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
@@ -57,6 +57,28 @@ def serve(
         typer.echo(f"recess: DICOM objects are taken as {where}", err=True)
     uvicorn.run(application, host=host, port=port, log_level="warning")
     return 0
+
+
+@app.command()
+def send(
+    report_dir: Annotated[Path, typer.Argument(help="Folder with DICOM results, or one file.", show_default=False)],
+    to: Annotated[str, typer.Option("--to", help="AE@host:port, or the https:// address of a DICOMweb server.")],
+    calling: Annotated[str, typer.Option("--ae-title", help="AE title of this side.")] = "RECESS",
+    tls: Annotated[bool, typer.Option("--tls", help="Call AE@host:port over TLS.")] = False,
+    authorities: Annotated[Path | None, typer.Option("--tls-ca", help="Authorities to trust (PEM).")] = None,
+    certificate: Annotated[Path | None, typer.Option("--tls-cert", help="Certificate of this side (PEM).")] = None,
+    key: Annotated[Path | None, typer.Option("--tls-key", help="Its key (PEM).")] = None,
+    confirm_s: Annotated[
+        float, typer.Option("--confirm", min=0, help="Ask for storage commitment; wait so many seconds for it.")
+    ] = 0.0,
+) -> int:
+    """Send the DICOM results of an analysis to an archive: C-STORE or STOW-RS. Exit code 4 when it does not take all of them."""
+    from service.sending import send_results
+
+    lines, complete = send_results(report_dir, to, calling, tls, (authorities, certificate, key), confirm_s)
+    for line in lines:
+        typer.echo(line)
+    return DONE if complete else FAULT
 
 
 def main() -> None:

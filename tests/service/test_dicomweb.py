@@ -76,7 +76,9 @@ def test_client_stores_files(client: httpx.Client, objects: list[File], tmp_path
     for path, (_, content) in zip(paths, objects, strict=False):
         path.write_bytes(content)
     with dicomweb(client) as web:
-        assert web.store(paths) == {}
+        answer = web.store(paths)
+        assert answer.failed == {}
+        assert answer.stored == {_uids(path.read_bytes())[2] for path in paths}
         assert len(web.search(f"studies/{_uids(objects[0][1])[0]}/instances")) == 3
 
 
