@@ -234,18 +234,9 @@ _SUBJECTS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 
 
-_SUBJECTS_OF_KEY: dict[str, tuple[str, ...]] = {
-    "urgent": ("triage",),
-    "verdict": ("verdicts",),
-    "unexplained": ("unexplained", "alternatives", "missing", "next_tests"),
-    "unknown": ("not_examined",),
-    "limits": ("contradictions",),
-}
-
-
 def _subjects(section: Section) -> tuple[str, ...]:
     if section.key is not None:
-        return _SUBJECTS_OF_KEY.get(section.key, ())
+        return ()  # the answers in sentences stay together on the first page; their tables follow
     name = section.section.replace("_", " ").lower()
     return next((subjects for words, subjects in _SUBJECTS if words in name), ())
 
