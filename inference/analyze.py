@@ -16,6 +16,7 @@ from dicom_io.study import Notice, Stack, Study
 from inference.assemble import level_read, merged_maps, pictures_of, study_read, warnings_of, with_roots
 from inference.clinical import DISCLAIMER, Assessment, assess
 from inference.exam import Exam
+from inference.exam_versions import ExamVersions
 from inference.first_read import FirstRead
 from inference.grade import read_levels
 from inference.localize import Localization, locate_discs
@@ -108,7 +109,7 @@ class _Steps:
 
 def analyze(
     study: Study,
-    exam: Exam | None = None,
+    exam: Exam | ExamVersions | None = None,
     first_read: FirstRead | None = None,
     engine: Engine | None = None,
     progress: Progress | None = None,
@@ -160,7 +161,10 @@ def analyze(
 
 
 def abstain(
-    refusal: NoUsableSeries, exam: Exam | None = None, first_read: FirstRead | None = None, language: str = "en"
+    refusal: NoUsableSeries,
+    exam: Exam | ExamVersions | None = None,
+    first_read: FirstRead | None = None,
+    language: str = "en",
 ) -> Reading:
     """The report on an input in which no series may be measured: its reason, what was left out, no finding."""
     manifest = hashlib.sha256(str(refusal).encode()).hexdigest()
@@ -179,7 +183,13 @@ def _find_spine(stacks: Sequence[Stack], engine: Engine) -> tuple[Localization, 
 
 
 def _abstained(
-    study: Study, engine: Engine, exam: Exam | None, first_read: FirstRead | None, code: str, reason: str, language: str
+    study: Study,
+    engine: Engine,
+    exam: Exam | ExamVersions | None,
+    first_read: FirstRead | None,
+    code: str,
+    reason: str,
+    language: str,
 ) -> Reading:
     notices = (*study.warnings, *study.excluded)
     report = _abstention(study.manifest_sha256, engine, exam, first_read, code, reason, notices, language)
@@ -189,7 +199,7 @@ def _abstained(
 def _abstention(
     manifest: str,
     engine: Engine | None,
-    exam: Exam | None,
+    exam: Exam | ExamVersions | None,
     first_read: FirstRead | None,
     code: str,
     reason: str,
@@ -208,7 +218,7 @@ def _abstention(
 
 
 def _provenance(
-    manifest: str, engine: Engine | None, exam: Exam | None, first_read: FirstRead | None
+    manifest: str, engine: Engine | None, exam: Exam | ExamVersions | None, first_read: FirstRead | None
 ) -> dict[str, Any]:
     models = engine.models if engine else ()
     key = result_key(
@@ -222,5 +232,5 @@ def _provenance(
 
 
 def _clinical(assessment: Assessment) -> dict[str, Any]:
-    names = ("language", "exam", "concordance", "triage", "second_read", "narrative", "disclaimer")
+    names = ("language", "exam", "exam_versions", "concordance", "triage", "second_read", "narrative", "disclaimer")
     return {name: getattr(assessment, name) for name in names}

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dicom_io.study import Study
     from inference.analyze import Engine, Reading
     from inference.exam import Exam
+    from inference.exam_versions import ExamVersions
     from inference.report import Report
     from inference.second_read import FirstRead
 
@@ -209,7 +210,7 @@ def _outcomes(paths: Sequence[Path]) -> list[Study | NoUsableSeries]:
 def _read_one(
     talk: Talk,
     outcome: Study | NoUsableSeries,
-    exam: Exam | None,
+    exam: Exam | ExamVersions | None,
     first_read: FirstRead | None,
     engine: Engine | None,
     language: str,
@@ -282,12 +283,12 @@ def _folders(out: Path | None, outcomes: Sequence[Study | NoUsableSeries]) -> li
     return [out / name for name in names]
 
 
-def _exam_of(path: Path | None) -> Exam | None:
+def _exam_of(path: Path | None) -> Exam | ExamVersions | None:
     if path is None:
         return None
-    from inference.exam import Exam
+    from inference.exam_versions import load_exam
 
-    return Exam.load(path)
+    return load_exam(path)
 
 
 def _first_read_of(path: Path | None) -> FirstRead | None:
@@ -365,11 +366,47 @@ def exam_new(
 @exam_app.command("check")
 def exam_check(file: Annotated[Path, typer.Argument(help="A filled examination (YAML or JSON).")]) -> int:
     """Check a filled examination; an error names the field, what was given and what the scale allows."""
-    from inference.exam import check
+    from inference.exam_versions import all_versions, load_exam
 
-    check(file)
-    typer.echo(f"{file}: can be used")
+    count = len(all_versions(load_exam(file)).versions)
+    typer.echo(f"{file}: can be used" + (f", {count} versions" if count > 1 else ""))
     return DONE
+
+
+@exam_app.command("lock")
+def exam_lock(
+    file: Annotated[Path, typer.Argument(help="A filled examination; rewritten without its comments.")],
+) -> int:
+    """Lock an examination before any finding is shown. Later versions are kept beside it and told apart."""
+    import datetime as dt
+
+    from inference.exam_versions import all_versions, load_exam
+
+    _rewrite(file, all_versions(load_exam(file)).locked(dt.datetime.now(dt.UTC)))
+    typer.echo(f"{file}: locked", err=True)
+    return DONE
+
+
+@exam_app.command("add")
+def exam_add(
+    file: Annotated[Path, typer.Argument(help="The examination so far; rewritten without its comments.")],
+    later: Annotated[Path, typer.Argument(help="A later examination of the same patient.")],
+) -> int:
+    """Add a later examination as a new version. The verdict of a study stays with the locked one; a tier is only raised."""
+    from inference.exam import Exam
+    from inference.exam_versions import all_versions, load_exam
+
+    series = all_versions(load_exam(file)).with_version(Exam.load(later))
+    _rewrite(file, series)
+    typer.echo(f"{file}: version {len(series.versions)} added", err=True)
+    return DONE
+
+
+def _rewrite(file: Path, series: ExamVersions) -> None:
+    try:
+        series.save(file)
+    except OSError as error:
+        raise BadOptionError(f"{file}: cannot be written ({error.strerror})") from error
 
 
 @app.command()

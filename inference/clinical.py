@@ -12,16 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from configs.clinical.site import site
+from inference.clinical_case import Case
 from inference.clinical_checks import contradictions, derived_values, severity_of_drop
 from inference.clinical_input import ClinicalInputError, load_file
 from inference.clinical_signs import MOTOR, Recorded, blanks, mrc
 from inference.clinical_words import DISCLAIMER, label, say, word
 from inference.correlate import build_case, concordance, judge_all
 from inference.exam import SIDES, Exam
+from inference.exam_versions import LOCK, ExamVersions, load_exam
 from inference.narrate import Told, narrate, narrate_without_exam
 from inference.report import (
     Concordance,
     ExamRead,
+    ExamVersionRead,
     Finding,
     Report,
     SecondRead,
@@ -32,7 +35,7 @@ from inference.report import (
 )
 from inference.roots import Imaging, imaging_from_report
 from inference.second_read import FirstRead, compare_imaging
-from inference.triage import triage
+from inference.triage import TIERS, triage
 
 __all__ = ["DISCLAIMER", "Assessment", "ClinicalInputError", "assess", "correlate_files", "imaging_from_report"]
 
@@ -47,6 +50,7 @@ class Assessment:
     second_read: SecondRead | None
     narrative: tuple[Section, ...]
     disclaimer: str = DISCLAIMER
+    exam_versions: tuple[ExamVersionRead, ...] = ()
     language: str = "en"
 
     def to_plain(self) -> dict[str, Any]:
@@ -56,6 +60,8 @@ class Assessment:
             part = getattr(self, name)
             if part is not None:
                 out[name] = part.model_dump(mode="json", by_alias=True, exclude_none=True)
+        if self.exam_versions:
+            out["exam_versions"] = [item.model_dump(mode="json", exclude_none=True) for item in self.exam_versions]
         if (used := site()) is not None:
             out["site"] = used.model_dump(mode="json")
         out["narrative"] = [section.model_dump(mode="json") for section in self.narrative]
@@ -63,7 +69,7 @@ class Assessment:
 
 
 def assess(
-    exam: Exam | None,
+    exam: Exam | ExamVersions | None,
     imaging: Imaging,
     first_read: FirstRead | None = None,
     findings: Sequence[Finding] = (),
@@ -74,26 +80,68 @@ def assess(
     """Judge one case. `findings` and `withheld` are the report's, where there is one, for the sentences without an examination.
 
     Without an examination there is no concordance, and the tier is that of a blank one: safety items are open.
-    `earlier_tier` is the tier of the version that was locked before findings were shown: a later edit can only raise it.
+    Of several versions the one that was locked before findings were shown gives the verdict; a later one can only raise the tier.
+    `earlier_tier` does the same for a caller that keeps versions itself.
     """
     if exam is None:
         urgency = triage(Exam(), imaging)
         second = compare_imaging(first_read, imaging, None, urgency) if first_read else None
         said = narrate_without_exam(findings, withheld, imaging, urgency, language)
-        return Assessment(None, None, urgency, second, said, say("W-16", language).text, language)
+        return Assessment(None, None, urgency, second, said, say("W-16", language).text, language=language)
+    if isinstance(exam, ExamVersions):
+        return _assess_versions(exam, imaging, first_read, language)
     case = build_case(exam, imaging)
     judged = concordance(case, judge_all(case))
     urgency = triage(exam, imaging, judged.per_finding, earlier=earlier_tier)
-    second = compare_imaging(first_read, imaging, judged, urgency) if first_read else None
+    return _assessment(case, judged, urgency, first_read, language)
+
+
+def _assessment(
+    case: Case,
+    judged: Concordance,
+    urgency: Triage,
+    first_read: FirstRead | None,
+    language: str,
+    versions: tuple[ExamVersionRead, ...] = (),
+) -> Assessment:
+    assert case.imaging is not None
     clashes = contradictions(case.seen)
-    told = Told(case.seen, imaging, judged, urgency, clashes)
+    told = Told(case.seen, case.imaging, judged, urgency, clashes, versions)
     read = ExamRead(
         summary=_summary(case.seen, language),
         derived=derived_values(case.seen),
         not_examined=blanks(case.seen),
         contradictions=clashes,
     )
-    return Assessment(read, judged, urgency, second, narrate(told, language), say("W-16", language).text, language)
+    second = compare_imaging(first_read, case.imaging, judged, urgency) if first_read else None
+    said = narrate(told, language)
+    return Assessment(read, judged, urgency, second, said, say("W-16", language).text, versions, language)
+
+
+def _assess_versions(series: ExamVersions, imaging: Imaging, first_read: FirstRead | None, language: str) -> Assessment:
+    """The version of the study gives verdict and sentences; the tier is the most urgent of it and all later versions (TR-D3)."""
+    cases = [build_case(exam, imaging) for exam in series.versions]
+    judged = [concordance(case, judge_all(case)) for case in cases]
+    urgency: list[Triage] = []
+    for index, exam in enumerate(series.versions):
+        earlier = urgency[-1].tier if series.entered_after_findings(index) else None
+        urgency.append(triage(exam, imaging, judged[index].per_finding, earlier=earlier))
+    rows = tuple(
+        ExamVersionRead(
+            version=index + 1,
+            locked_at=exam.general.get(LOCK),
+            of_study=index == series.of_study,
+            entered_after_findings=series.entered_after_findings(index),
+            changed=series.changed(index),
+            verdict=judged[index].verdict,
+            tier=urgency[index].tier,
+        )
+        for index, exam in enumerate(series.versions)
+    )
+    place = series.of_study
+    raised = min(urgency[place:], key=lambda item: TIERS.index(item.tier))
+    shown = rows if len(rows) > 1 else ()
+    return _assessment(cases[place], judged[place], raised, first_read, language, shown)
 
 
 def _summary(seen: Recorded, language: str) -> str:
@@ -149,7 +197,7 @@ def assess_files(
 ) -> Assessment:
     """The same as typed parts, for writers of other formats."""
     with _in_file(exam_path):
-        exam = Exam.load(exam_path)
+        exam = load_exam(exam_path)
     with _in_file(findings_path):
         content = load_file(Path(findings_path))
         imaging = Imaging.parse(content)

@@ -217,7 +217,7 @@ def _raise(error: ClinicalInputError) -> str:
 
 
 def check(path: str | Path) -> Exam:
-    """Validate a file as `Exam.load` does and return the examination; the name that the command line uses."""
+    """Validate a file as `Exam.load` does and return the examination."""
     return Exam.load(path)
 
 

@@ -31,6 +31,7 @@ from inference.exam import SIDES
 from inference.report import (
     Concordance,
     Contradiction,
+    ExamVersionRead,
     Finding,
     FindingVerdict,
     RootBelief,
@@ -60,6 +61,7 @@ class Told:
     concordance: Concordance
     triage: Triage
     contradictions: tuple[Contradiction, ...]
+    versions: tuple[ExamVersionRead, ...] = ()
 
 
 def narrate(told: Told, language: str = "en") -> tuple[Section, ...]:
@@ -70,7 +72,7 @@ def narrate(told: Told, language: str = "en") -> tuple[Section, ...]:
         "why": _why(told, language),
         "unexplained": _unexplained(told, language),
         "unknown": _unknown(told, language),
-        "limits": _limits(told, language),
+        "limits": _versions(told, language) + _limits(told, language),
     }
     return _sections(parts, language)
 
@@ -312,6 +314,20 @@ def _limits(told: Told, language: str) -> list[Sentence]:
     if attested:
         out.append(say("attested", language, list=join(word(side, language) for side in attested)))
     return out + _always(language)
+
+
+def _versions(told: Told, language: str) -> list[Sentence]:
+    """Which version of the examination the verdict rests on, and what every later one says by itself (M-04)."""
+    if not told.versions:
+        return []
+    place = next(item for item in told.versions if item.of_study)
+    out = [say("version_used", language, n=place.version, total=len(told.versions))]
+    for item in told.versions:
+        if item.entered_after_findings:
+            verdict = word(item.verdict, language)
+            fields = join(label(key, language) for key in item.changed) or word("nothing", language)
+            out.append(say("version_later", language, n=item.version, list=fields, verdict=verdict, tier=item.tier))
+    return out
 
 
 def _always(language: str) -> list[Sentence]:

@@ -186,6 +186,18 @@ class ExamRead(Leaving):
     contradictions: tuple[Contradiction, ...] = ()
 
 
+class ExamVersionRead(Leaving):
+    """One version of the examination: what changed since the one before, and the verdict and tier that it gives by itself."""
+
+    version: int
+    locked_at: str | None = None
+    of_study: bool
+    entered_after_findings: bool
+    changed: tuple[str, ...] = ()
+    verdict: Literal["concordant", "partly_concordant", "discordant", "indeterminate"]
+    tier: Tier
+
+
 class FindingVerdict(Leaving):
     finding_id: str
     verdict: Literal["explains", "contributes", "does_not_explain", "indeterminate"]
@@ -342,6 +354,7 @@ class Report(Leaving):
     findings: tuple[Finding, ...] = ()
     withheld: tuple[Withheld, ...] = ()
     exam: ExamRead | None = None
+    exam_versions: tuple[ExamVersionRead, ...] = ()
     concordance: Concordance | None = None
     triage: Triage | None = None
     second_read: SecondRead | None = None

@@ -65,7 +65,7 @@ def test_a_findings_file_and_a_report_give_the_same_verdict(tmp_path: Path) -> N
     assert verdicts["h"] == "explains"
     assert verdicts["l"] == "does_not_explain"
     assert len(verdicts) == 3
-    assert set(by_report) == {"exam", "concordance", "triage", "narrative", "disclaimer"}
+    assert set(by_report) == {"exam", "concordance", "triage", "narrative", "language", "disclaimer"}
 
 
 def test_the_result_is_json_with_published_names(tmp_path: Path) -> None:

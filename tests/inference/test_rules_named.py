@@ -47,7 +47,6 @@ NOT_BUILT = {
     "IM-10": "a root scale that findings may cite; nothing is computed from it",
     "IM-11": "names of scales; nothing is computed from them",
     "IM-12": "a limit on claims in documents",
-    "M-04": "the lock is stored and a later edit can only raise the tier; both versions side by side are not kept here",
 }
 
 
