@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from inference.analyze import Engine
     from training.phantom import StudyTruth
 
-_SMALL_SEED = 9_500_122  # as in the demonstration: one clear subarticular herniation at L4-L5
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -38,9 +37,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def small_study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StudyTruth]:
     """Folder of a small simulated study (two lowest discs, angled stacks) and what is true of it; not to be written to."""
     from training.phantom import draw_anatomy, study_files
+    from training.phantom.demo import SEED
 
     folder = tmp_path_factory.mktemp("small_study")
-    return folder, study_files(draw_anatomy(_SMALL_SEED), folder, seed=_SMALL_SEED)
+    return folder, study_files(draw_anatomy(SEED), folder, seed=SEED)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from training.phantom.anatomy import draw_anatomy
 from training.phantom.study import render_study
 from training.phantom.truth import level_truth
 
-SEED = 9_500_122
+SEED = 9_500_182
 """A person with one clear subarticular herniation at L4-L5; no seed of training or evaluation."""
 
 _EXAM = """\
