@@ -193,7 +193,7 @@ class _Reception:
     @staticmethod
     def _reject(association: Any, result: int, source: int, reason: int) -> None:
         association.acse.send_reject(result, source, reason)
-        association.is_rejected = True
+        association.kill()  # waits until the rejection has gone out
 
     def on_store(self, event: evt.Event) -> int | Dataset:
         """Answer C-STORE: 0x0000 and 0xB007 only after the commit has returned."""
