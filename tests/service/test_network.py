@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import random
 import socket
@@ -42,6 +43,13 @@ ECHO = "1.2.840.10008.1.1"
 _STORESCU = Path("/usr/bin/storescu")
 _ROOT = Path(__file__).resolve().parents[2]
 Listen = Callable[..., Listener]
+
+
+@pytest.fixture(autouse=True)
+def sockets_collected() -> Iterator[None]:
+    """Collects such sockets while the filter above holds."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture
