@@ -85,6 +85,7 @@ SERIES: dict[str, str] = {
 
 STACK_WARNINGS: dict[str, str] = {
     "SLICE_MISSING": "A slice is missing; the stack was split at the gap and nothing is measured across it.",
+    "OVERLAP": "Two blocks of slices lie into each other; they were taken apart, each with its own step.",
     "SPACING_TAG": "Spacing Between Slices contradicts the positions; the positions hold.",
     "SHEARED": "Slices are shifted in-plane against each other; every slice keeps its own position.",
     "IOP_ROUNDED": "Orientation vectors were slightly off a right angle and were straightened.",

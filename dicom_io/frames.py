@@ -19,6 +19,7 @@ from dicom_io.isolation import Examined
 _GEOMETRY_KEYWORDS = frozenset({"ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"})
 _SCALING_KEYWORDS = frozenset({"RescaleSlope", "RescaleIntercept"})
 _DERIVED_WORDS = frozenset({"MPR", "MIP", "MINIP", "PROJECTION IMAGE", "SUBTRACT", "SUBTRACTION", "REFORMATTED"})
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and its multi-frame kin, which continue this UID
 _MAX_SLOPE = 1e6  # scanners scale by a few powers of ten at most
 
 
@@ -83,7 +84,11 @@ def _object_code(item: Examined, header: Header) -> str:
     if "MOSAIC" in words:
         return "MOSAIC"
     kinds = tuple(word.upper() for word in header.image_type[:2])
-    if kinds == ("DERIVED", "SECONDARY") or words & _DERIVED_WORDS:
+    if (
+        header.sop_class_uid.startswith(_SECONDARY_CAPTURE)
+        or kinds == ("DERIVED", "SECONDARY")
+        or words & _DERIVED_WORDS
+    ):
         return "DERIVED"
     return ""
 

@@ -47,11 +47,14 @@ def sort_series(slices: Sequence[Slice], series: str) -> Sorted:
     result = Sorted()
     groups = _by_orientation(sorted(slices, key=_canonical_key))
     planes = {plane_of(group[0].normal) for group in groups}
+    scout = len(planes) > 1 and all(_scattered(group) for group in groups)
     for group in groups:
         contrasts = _by_contrast(group)
         extra = ("MULTI_CONTRAST",) if len(contrasts) > 1 else ()
         for parallel in contrasts:
-            _sort_parallel(parallel, series, extra, len(planes) > 1, result)
+            for part, overlap in _overlapping(parallel):
+                codes = extra + (("OVERLAP",) if overlap else ())
+                _sort_parallel(part, series, codes, len(planes) > 1, scout, result)
     result.runs.sort(key=lambda run: _canonical_key(run.slices[0]))
     return result
 
@@ -129,11 +132,55 @@ def _overlap(groups: Iterable[Sequence[Slice]]) -> bool:
     return False
 
 
+def _scattered(slices: Sequence[Slice]) -> bool:
+    """Whether parallel slices are few or further apart than any series that is read, as those of a localizer."""
+    bounds = limits().geometry
+    along = np.sort([float(item.position @ slices[0].normal) for item in slices])
+    return len(slices) < bounds.min_slices or float(np.median(np.diff(along))) > bounds.step_mm[1]
+
+
+def _overlapping(slices: list[Slice]) -> list[tuple[list[Slice], bool]]:
+    """Two blocks of one step that lie into each other, apart; else all slices together. True where they were parted."""
+    bounds = limits().geometry
+    normal = slices[0].normal
+    order = sorted(slices, key=lambda item: (float(item.position @ normal), item.item.digest))
+    positions = np.array([item.position for item in order])
+    along = positions @ normal
+    gaps = np.diff(along)
+    if len(order) < 2 * bounds.min_slices or float(gaps.min()) <= bounds.step_absolute_mm or _even(gaps):
+        return [(slices, False)]
+    for step in sorted({round(float(along[at + 2] - along[at]), 2) for at in range(len(along) - 2)}):
+        tolerance = max(bounds.step_absolute_mm, bounds.step_relative * step)
+        blocks: list[list[int]] = []
+        for at in range(len(order)):
+            wanted = [
+                block for block in blocks if _follows(positions[block[-1]], positions[at], step * normal, tolerance)
+            ]
+            (wanted[0].append(at) if wanted else blocks.append([at]))
+        if len(blocks) == 2 and min(len(block) for block in blocks) >= bounds.min_slices:
+            first, second = (along[block] for block in blocks)
+            if second[0] < first[-1] and first[0] < second[-1]:
+                return [([order[at] for at in block], True) for block in blocks]
+    return [(slices, False)]
+
+
+def _even(gaps: FloatArray) -> bool:
+    """Whether all gaps are one step or whole multiples of it."""
+    bounds = limits().geometry
+    step = float(gaps.min())
+    off = np.abs(gaps / step - np.round(gaps / step)) * step
+    return bool((off <= max(bounds.step_absolute_mm, bounds.step_relative * step)).all())
+
+
+def _follows(last: FloatArray, here: FloatArray, step: FloatArray, tolerance: float) -> bool:
+    return float(np.linalg.norm(here - last - step)) <= tolerance
+
+
 def _sort_parallel(
-    slices: list[Slice], series: str, extra: tuple[str, ...], mixed_planes: bool, result: Sorted
+    slices: list[Slice], series: str, extra: tuple[str, ...], mixed_planes: bool, scout: bool, result: Sorted
 ) -> None:
     bounds = limits().geometry
-    localizer = any(is_localizer(item.header) for item in slices)
+    localizer = scout or any(is_localizer(item.header) for item in slices)
     normal = slices[0].normal
     nearest = float(np.abs(normal).max())
     if not nearest >= np.cos(np.radians(bounds.plane_angle_deg)):

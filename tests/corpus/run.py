@@ -7,8 +7,9 @@ import sys
 from importlib import import_module
 
 from tests.corpus.case import Case, judge
+from tests.corpus.scope import OPEN
 
-SECTIONS = ("files",)
+SECTIONS = ("files", "identity", "geometry", "pixels", "scope")
 
 
 def all_cases() -> list[Case]:
@@ -30,6 +31,9 @@ def main() -> int:
         unexpected += len(wrong)
         sys.stdout.write(f"{case.id} {case.name}: {'; '.join(wrong) or 'as declared'}\n")
         sys.stdout.flush()
+    if not options.only:
+        for name, why in OPEN.items():
+            sys.stdout.write(f"{name} open: {why}\n")
     sys.stdout.write(f"catalogue.classes: inputs={inputs} outcome=declared unexpected={unexpected}\n")
     return 1 if unexpected else 0
 

@@ -93,7 +93,7 @@ def _datasets(seed: int) -> list[tuple[str, Dataset]]:
     made: list[tuple[str, Dataset]] = []
     for series in study_series():
         for number, (position, orientation) in enumerate(zip(series.positions, series.orientations, strict=True)):
-            dataset = _dataset(seed, series, number, position, orientation)
+            dataset = dataset_of(seed, series, number, position, orientation)
             made.append((f"{series.name}/{number:03d}", dataset))
     return made
 
@@ -116,7 +116,7 @@ def render(series: Series, position: np.ndarray, orientation: np.ndarray, seed: 
     return np.clip(pixels + noise + 20, 0, 4095).astype(np.uint16)
 
 
-def _dataset(seed: int, series: Series, number: int, position: np.ndarray, orientation: np.ndarray) -> Dataset:
+def dataset_of(seed: int, series: Series, number: int, position: np.ndarray, orientation: np.ndarray) -> Dataset:
     study = f"1.2.826.0.1.3680043.10.1999.{seed + 1}"
     dataset = Dataset()
     dataset.SOPClassUID = MRImageStorage
