@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from inference.second_read import FirstRead
 
 DONE, BAD_INPUT, ABSTAINED, FAULT, INTERRUPTED = 0, 2, 3, 4, 130
-FORMATS = ("json", "html", "pdf", "seg", "sr", "sc")
+FORMATS = ("json", "html", "pdf", "seg", "sr", "sc", "fhir")
 DEFAULT_FORMATS = "json,html,pdf,seg,sr"
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
@@ -135,7 +135,7 @@ def _exit_code(error: Exception) -> int | None:
     if isinstance(error, ConfigError):
         return FAULT
     names = {kind.__name__ for kind in type(error).__mro__}  # classes of a room that is only imported when it is needed
-    if "DeviceUnavailableError" in names:
+    if names & {"DeviceUnavailableError", "FhirExtraMissingError"}:
         return BAD_INPUT
     return FAULT if "WeightsError" in names else None
 
@@ -170,6 +170,10 @@ def analyze(
     if out is not None and out.exists() and not out.is_dir():
         raise BadOptionError(f"--out {out}: is a file; name a folder")
     _use_tables(language, site)
+    if "fhir" in wanted:
+        from inference.fhir import require_extra
+
+        require_extra()
     examination, first = _exam_of(exam), _first_read_of(first_read)
     talk.say("reading the study's files")
     outcomes = _outcomes(study)
@@ -306,6 +310,7 @@ def correlate(
     first_read: FirstReadFile = None,
     language: Language = "en",
     site: SiteFile = None,
+    fhir: Annotated[Path | None, typer.Option("--fhir", help="Also write the answer as FHIR R4B (JSON) here.")] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -313,9 +318,16 @@ def correlate(
     """Compare findings with an examination, without pixels."""
     _begin(quiet, verbose)
     _use_tables(language, site)
-    from inference.clinical import correlate_files
+    from inference.clinical import assess_files
 
-    result = correlate_files(exam, findings, first_read, language)
+    assessment = assess_files(exam, findings, first_read, language)
+    result = assessment.to_plain()
+    if fhir is not None:
+        import datetime as dt
+
+        from inference.fhir import assessment_bundle, bundle_text
+
+        _write(fhir, bundle_text(assessment_bundle(assessment, dt.datetime.now(dt.UTC))))
     if as_json:
         typer.echo(_json(result))
     else:
@@ -402,9 +414,48 @@ def exam_add(
     return DONE
 
 
+@exam_app.command("import")
+def exam_import(
+    bundle: Annotated[Path, typer.Argument(help="A FHIR R4B Bundle of Observations (JSON).")],
+    file: Annotated[Path, typer.Argument(help="The examination to write (YAML or JSON); a new file.")],
+) -> int:
+    """Make an examination from FHIR Observations; an error names the entry, and nothing is written."""
+    from inference.exam_versions import all_versions
+    from inference.fhir import load_exam_bundle
+
+    exam = load_exam_bundle(bundle)
+    if file.exists():
+        raise BadOptionError(f"{file}: is there already; name a new file")
+    _rewrite(file, all_versions(exam))
+    typer.echo(f"{file}: written from {bundle.name}", err=True)
+    return DONE
+
+
+@exam_app.command("export")
+def exam_export(
+    file: Annotated[Path, typer.Argument(help="A filled examination (YAML or JSON).")],
+    bundle: Annotated[Path, typer.Argument(help="The FHIR R4B Bundle to write (JSON).")],
+    pseudonym: Annotated[str, typer.Option(help="How the patient is named in it.")] = "anonymous",
+) -> int:
+    """Write an examination as FHIR Observations; what was not examined has none."""
+    from inference.exam import Exam
+    from inference.fhir import bundle_text, exam_bundle
+
+    _write(bundle, bundle_text(exam_bundle(Exam.load(file), pseudonym)))
+    typer.echo(f"{bundle}: written from {file.name}", err=True)
+    return DONE
+
+
 def _rewrite(file: Path, series: ExamVersions) -> None:
     try:
         series.save(file)
+    except OSError as error:
+        raise BadOptionError(f"{file}: cannot be written ({error.strerror})") from error
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise BadOptionError(f"{file}: cannot be written ({error.strerror})") from error
 

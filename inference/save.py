@@ -33,7 +33,7 @@ _QUANTITY: dict[tuple[str, str], Quantity] = {
 
 
 def save_reading(reading: Reading, folder: Path, formats: Sequence[str]) -> tuple[Path, ...]:
-    """Write `reading` in `formats` (json, html, pdf, seg, sr, sc) into `folder`, whole or not at all; returns the files.
+    """Write `reading` in `formats` (json, html, pdf, seg, sr, sc, fhir) into `folder`, whole or not at all; returns the files.
 
     Files of an earlier result in the folder are replaced. Raises OSError when the folder cannot be written.
     """
@@ -54,6 +54,10 @@ def save_reading(reading: Reading, folder: Path, formats: Sequence[str]) -> tupl
 def _documents(reading: Reading, report: Report, folder: Path, formats: Sequence[str]) -> None:
     if "json" in formats:
         (folder / "report.json").write_text(report.to_json(), encoding="utf-8")
+    if "fhir" in formats:
+        from inference.fhir import bundle_text, report_bundle
+
+        (folder / "report.fhir.json").write_text(bundle_text(report_bundle(report)), encoding="utf-8")
     if "html" in formats:
         from inference.render.html import render_html
 
