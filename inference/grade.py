@@ -242,7 +242,7 @@ def _herniation(
     axial_probability = head.probability(features) if head else seen.probability
     probability = axial_probability if sagittal is None else pooled(axial_probability, sagittal)
     kind = seen.type
-    if kind in {"protrusion", "extrusion"} and probability < 0.5 and axial_probability < 0.5:
+    if kind in {"protrusion", "extrusion"} and probability < 0.5:
         kind = "none"
     canal = sizes.canal
     area = canal.area.value if isinstance(canal, Canal) else None

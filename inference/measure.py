@@ -45,9 +45,13 @@ def measure_level(axial: AxialReading, constants: Mapping[str, float]) -> LevelS
     barrier = _barrier(axial)
     if barrier is not None:
         return LevelSizes(dict.fromkeys(SIDES, barrier), barrier, barrier)
+    canal = measure_canal(axial, constants)
+    if axial.disc.name not in reading().levels.taught:
+        unread = Missing("OOD", "out-of-distribution input")
+        return LevelSizes(dict.fromkeys(SIDES, unread), canal, unread)
     return LevelSizes(
         recess={side: measure_recess(axial, side, constants) for side in SIDES},
-        canal=measure_canal(axial, constants),
+        canal=canal,
         herniation=measure_herniation(axial, constants),
     )
 

@@ -41,6 +41,10 @@ class WindowRange(_Part):
     anterior_mm: float
 
 
+class TaughtLevels(_Part):
+    taught: tuple[str, ...]
+
+
 class SliceRange(_Part):
     recess_mm: tuple[float, float]
     disc_mm: tuple[float, float]
@@ -81,6 +85,7 @@ class Reading(_Part):
     """How axial slices are read; configs/reading.toml."""
 
     window: WindowRange
+    levels: TaughtLevels
     slices: SliceRange
     recess: RecessRange
     canal: CanalRange

@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
+import numpy as np
 import pytest
 
 from configs import grading
@@ -138,8 +139,8 @@ def test_measurement_names_its_points_and_its_slice() -> None:
 
 
 def test_both_opinions_on_a_herniation_are_shown_with_their_span() -> None:
-    agreeing = replace(at("L5-S1", hernia_left=6.0), disc=disc(name="L5-S1", herniation_probability=0.05))
-    found, _ = read(agreeing)
+    doubted = replace(at("L5-S1", hernia_left=6.0), disc=disc(name="L5-S1", herniation_probability=0.05))
+    found, _ = read(doubted)
     herniation = next(item for item in found if item.kind == "herniation")
     values = {item.name: item.value for item in herniation.measurements}
     assert values["sagittal_probability"] == 0.05
@@ -171,3 +172,25 @@ def test_pooling_two_probabilities_is_symmetric_and_lies_between_them() -> None:
         value = pooled(first, second)
         assert value == pytest.approx(pooled(second, first))
         assert min(first, second) - 1e-9 <= value <= max(first, second) + 1e-9
+
+
+def test_weak_axial_sign_against_a_clear_sagittal_one_is_no_herniation_but_both_are_shown() -> None:
+    weak = at("L5-S1", hernia_left=3.0)
+    dimmed = tuple(
+        replace(
+            item, probabilities=np.where(np.arange(8)[:, None, None] == 2, 0.6 * item.probabilities, item.probabilities)
+        )
+        for item in weak.slices
+    )
+    sceptical = replace(weak, slices=dimmed, disc=disc(name="L5-S1", herniation_probability=0.02))
+    herniation = next(item for item in read(sceptical)[0] if item.kind == "herniation")
+    assert herniation.type == "none"
+    assert herniation.interval is not None
+    assert herniation.interval[0] == 0.02
+    assert herniation.interval[1] > 0.5
+
+
+def test_above_the_taught_levels_only_the_sac_is_read_on_axial_slices() -> None:
+    found, withheld = read(at("L1-L2", depth_left=1.0, hernia_left=6.0))
+    assert {item.kind for item in found} == {"canal_stenosis"}
+    assert all(item.level != "L1-L2" for item in withheld)
