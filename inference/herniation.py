@@ -52,8 +52,9 @@ def canal_middle(axial: AxialReading, item: AxialSlice) -> float:
 
 
 def measure_herniation(axial: AxialReading, constants: Mapping[str, float]) -> Herniation | Missing:
-    """Focal material of the slice where it reaches farthest: extent, base, type, side and zone.
+    """Focal material of the slice where it reaches farthest from the disc: extent, base, type, side and zone.
 
+    Slices on which it touches its disc come first: over the vertebral body nothing shows where the disc's margin was.
     Types follow disc nomenclature 2.0 in the axial plane: wider than a quarter of the circumference is a bulge, farther than
     wide an extrusion. Sequestration needs the sagittal stack and is not told here.
     """
@@ -64,7 +65,7 @@ def measure_herniation(axial: AxialReading, constants: Mapping[str, float]) -> H
         return Missing("NOT_COVERED", "axial slices do not cover the level")
     return max(
         (herniation_on_slice(axial, item, constants) for item in inside),
-        key=lambda found: (found.type != "none", found.extent.value),
+        key=lambda found: (found.type != "none", found.base_mm > 0, found.extent.value),
     )
 
 
@@ -82,17 +83,12 @@ def herniation_on_slice(axial: AxialReading, item: AxialSlice, constants: Mappin
         point = item.window.to_lps(item.window.size / 2, middle)
         extent = Size(0.0, standard_deviation(constants, "herniation"), (point, point), item)
         return Herniation("none", False, peak, extent, 0.0, "midline", "central", 0.0, area)
-    distance, nearest = ndimage.distance_transform_edt(~disc, return_indices=True)
-    farthest = np.unravel_index(int(np.argmax(np.where(piece, distance, -1.0))), piece.shape)
-    root = np.array([nearest[0][farthest], nearest[1][farthest]])
-    length = carried(max(float(distance[farthest]) * pixel - 0.5 * pixel, 0.0), constants, "herniation")
     base, share = _base(piece, disc, pixel)
+    root, tip, reach = _reach(piece, disc) if base > 0 else _thickest(piece)
+    length = carried(max((reach - 0.5) * pixel, 0.0), constants, "herniation")
     _rows, columns = np.nonzero(piece)
     offset = (float(columns.mean()) - middle) * pixel
-    points = (
-        item.window.to_lps(float(root[0]), float(root[1])),
-        item.window.to_lps(float(farthest[0]), float(farthest[1])),
-    )
+    points = (item.window.to_lps(*root), item.window.to_lps(*tip))
     kind: HerniationType = "protrusion" if length < base else "extrusion"
     if share > settings.focal_share_of_circumference:
         kind = "bulge"
@@ -109,6 +105,25 @@ def herniation_on_slice(axial: AxialReading, item: AxialSlice, constants: Mappin
         offset_mm=offset,
         area_mm2=area,
     )
+
+
+_Pixel = tuple[float, float]
+
+
+def _reach(piece: NDArray[np.bool_], disc: NDArray[np.bool_]) -> tuple[_Pixel, _Pixel, float]:
+    """Nearest disc pixel, farthest pixel of the piece, and the pixels between them."""
+    distance, nearest = ndimage.distance_transform_edt(~disc, return_indices=True)
+    row, column = np.unravel_index(int(np.argmax(np.where(piece, distance, -1.0))), piece.shape)
+    root = float(nearest[0][row, column]), float(nearest[1][row, column])
+    return root, (float(row), float(column)), float(distance[row, column])
+
+
+def _thickest(piece: NDArray[np.bool_]) -> tuple[_Pixel, _Pixel, float]:
+    """Front and back of a piece that touches no disc, in the column where it is thickest, and the pixels between them."""
+    column = int(np.argmax(piece.sum(axis=0)))
+    rows = np.flatnonzero(piece[:, column])
+    front, back = float(rows.min()), float(rows.max())
+    return (front, float(column)), (back, float(column)), back - front + 1.0
 
 
 def _largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
