@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Annotated, Any, cast
 
@@ -25,9 +26,14 @@ def _worker(request: Request) -> Worker:
     return cast(Worker, request.app.state.worker)
 
 
+def _uploads(request: Request) -> asyncio.Semaphore:
+    return cast(asyncio.Semaphore, request.app.state.uploads)
+
+
 TheSettings = Annotated[Settings, Depends(_settings)]
 TheStore = Annotated[Store, Depends(_store)]
 TheWorker = Annotated[Worker, Depends(_worker)]
+TheUploads = Annotated[asyncio.Semaphore, Depends(_uploads)]
 
 
 async def json_body(request: Request, settings: TheSettings) -> Any:

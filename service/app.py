@@ -5,6 +5,7 @@ Importing this loads no network and no torch; that happens in the worker at its 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -49,6 +50,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
         worker = Worker(store, settings.device, engine)
         reception = Reception(store, settings)
         app.state.store, app.state.worker, app.state.reception = store, worker, reception
+        app.state.uploads = asyncio.Semaphore(settings.max_uploads)
         worker.start()
         reception.start()
         try:

@@ -38,6 +38,8 @@ class Settings(BaseSettings):
     """Largest request body."""
     max_parts: int = 5000
     """Most parts of one upload."""
+    max_uploads: int = Field(default=32, ge=1)
+    """Most DICOMweb uploads at a time; further ones are told to come again."""
     max_json_bytes: int = 1024**2
     """Largest JSON body."""
     low_water_bytes: int = 1024**3

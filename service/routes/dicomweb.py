@@ -20,7 +20,7 @@ from configs.loader import limits
 from dicom_io.arrivals import Commit, Examiner, NotKeptError, Outcome, take
 from dicom_io.isolation import Examined
 from dicom_io.multipart import MultipartError, Part, PartReader, boundary_of, write_parts
-from service.access import TheSettings, TheStore
+from service.access import TheSettings, TheStore, TheUploads
 from service.problems import Problem
 from service.received import Kept, dicom_json, is_whole
 from service.routes.search import Search, found_instances, found_series, found_studies
@@ -44,15 +44,26 @@ class _OtherStudyError(Exception):
 
 
 @router.post("/studies", openapi_extra=_BODY, response_class=JSONResponse)
-async def store_objects(request: Request, settings: TheSettings, store: TheStore) -> Response:
+async def store_objects(request: Request, settings: TheSettings, store: TheStore, uploads: TheUploads) -> Response:
     """Store objects. 200 all stored, 202 some with a remark or refused, 409 all refused; DICOM JSON says what became of each."""
-    return await _stow(request, settings, store, None)
+    return await _in_turn(uploads, request, settings, store, None)
 
 
 @router.post("/studies/{study}", openapi_extra=_BODY, response_class=JSONResponse)
-async def store_into_study(study: Uid, request: Request, settings: TheSettings, store: TheStore) -> Response:
+async def store_into_study(
+    study: Uid, request: Request, settings: TheSettings, store: TheStore, uploads: TheUploads
+) -> Response:
     """Store objects of this study; others are refused."""
-    return await _stow(request, settings, store, study)
+    return await _in_turn(uploads, request, settings, store, study)
+
+
+async def _in_turn(
+    uploads: asyncio.Semaphore, request: Request, settings: Settings, store: Store, study: str | None
+) -> Response:
+    if uploads.locked():
+        raise Problem(503, "BUSY", "too many uploads at a time; send it again in a while")
+    async with uploads:
+        return await _stow(request, settings, store, study)
 
 
 async def _stow(request: Request, settings: Settings, store: Store, study: str | None) -> Response:
