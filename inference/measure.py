@@ -63,13 +63,12 @@ def _barrier(axial: AxialReading) -> Missing | None:
         return Missing("NOT_COVERED", "axial slices do not cover the level")
     if axial.slices[0].tilt_deg > settings.slices.largest_tilt_deg:
         return Missing("ORIENTATION_CONFLICT", "axial slices do not cover the level")
-    low, high = settings.slices.disc_mm
-    near = [item for item in axial.slices if low <= item.offset_mm <= high] or list(axial.slices)
     disc = [axial.channel("disc"), axial.channel("herniated_material")]
-    largest = max(float(item.probabilities[disc].sum()) * item.window.pixel_mm**2 for item in near)
+    # an oblique block cuts the disc over many slices, a band in each: the best one counts, wherever it meets the canal
+    largest = max(float(item.probabilities[disc].sum()) * item.window.pixel_mm**2 for item in axial.slices)
     if largest < settings.quality.smallest_disc_mm2:
         return Missing("OOD", "out-of-distribution input")
-    if min(canal_entropy(item) for item in near) > settings.quality.largest_entropy:
+    if min(canal_entropy(item) for item in axial.slices) > settings.quality.largest_entropy:
         return Missing("LOW_QUALITY", "out-of-distribution input")
     return None
 
