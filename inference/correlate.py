@@ -5,6 +5,8 @@ Rules S, DX and N with the numbers of configs/clinical/model.toml, over the exac
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from configs.clinical import CAUSES, LOCAL, ROOTS, Cuts, matrix, model, patterns
 from inference.clinical_case import Case, build_case, share_of, weighted_share
 from inference.clinical_missing import missing_items, next_tests
@@ -31,8 +33,21 @@ def matching_roots(judged: tuple[Judged, ...]) -> tuple[tuple[RootKey, ...], boo
     return tuple(sorted(roots)), any(item.with_cauda for item in judged if item.counts)
 
 
-def concordance(case: Case, judged: tuple[Judged, ...]) -> Concordance:
-    """Put the verdict of the study together."""
+@dataclass(frozen=True)
+class Study:
+    """The verdict of the study with the shares that it rests on."""
+
+    verdict: str
+    rules: tuple[str, ...]
+    share: float
+    withheld_share: float
+    carried: dict[Deficit, float]
+    unexplained: tuple[Deficit, ...]
+    implicated: tuple[str, ...]
+
+
+def judge_study(case: Case, judged: tuple[Judged, ...]) -> Study:
+    """Verdict of the study and the roots that the entries point to, without what else a report says."""
     roots, with_cauda = matching_roots(judged)
     withheld = {key for item in judged if item.finding.withheld is not None for key in item.reached.possible()}
     carried = {item: share_of(case, item, roots, with_cauda) for item in case.deficits}
@@ -40,32 +55,37 @@ def concordance(case: Case, judged: tuple[Judged, ...]) -> Concordance:
     held_back = weighted_share(case, tuple(sorted(withheld)), with_cauda=False)
     cut = model().verdict
     unexplained = tuple(item for item in case.deficits if case.has_deficit and carried[item] < cut.unexplained_below)
-    verdict, study_rules = _study(case, judged, total, held_back, unexplained)
-    implicated = _implicated(case)
-    doubled = tuple(double_lesion(side) for side in SIDES if _double(case, side, cut))
+    verdict, rules = _study(case, judged, total, held_back, unexplained)
+    return Study(verdict, rules, total, held_back, carried, unexplained, _implicated(case))
+
+
+def concordance(case: Case, judged: tuple[Judged, ...]) -> Concordance:
+    """Put the verdict of the study together with causes, what is missing and what would tell more."""
+    study = judge_study(case, judged)
+    doubled = tuple(double_lesion(side) for side in SIDES if _double(case, side, model().verdict))
     found = case.patterns + doubled
-    rules = {rule for item in judged for rule in item.rules} | set(study_rules) | {item.id for item in found}
+    rules = {rule for item in judged for rule in item.rules} | set(study.rules) | {item.id for item in found}
     missing, missing_rules = missing_items(case, capped="CAP-06" in rules)
-    tests, test_rules = next_tests(case, verdict, found, judged)
+    tests, test_rules = next_tests(case, study.verdict, found, judged)
     rules |= set(missing_rules) | set(test_rules) | _route_rules(judged, case)
     return Concordance(
-        verdict=verdict,
+        verdict=study.verdict,
         rules_fired=tuple(sorted(rules)),
         per_finding=tuple(_verdict_out(case, item) for item in judged),
         roots=tuple(_root_out(case, side, root) for side in SIDES for root in ROOTS),
-        roots_implicated=implicated,
+        roots_implicated=study.implicated,
         alternatives=_alternatives(case, found),
-        unexplained_deficits=tuple(item.key for item in unexplained),
+        unexplained_deficits=tuple(item.key for item in study.unexplained),
         missing=missing,
         next_tests=tests,
         adequacy=round(case.adequacy, 3),
-        share=round(total, 4),
-        withheld_share=round(held_back, 4),
+        share=round(study.share, 4),
+        withheld_share=round(study.withheld_share, 4),
         deficits=tuple(
             DeficitShare(
                 field=item.key,
                 weight=item.weight,
-                share=round(carried[item], 4),
+                share=round(study.carried[item], 4),
                 by_cause={name: round(value, 4) for name, value in case.shares[item].items() if value >= 0.005},
             )
             for item in case.deficits

@@ -342,17 +342,25 @@ RULES: dict[str, _Rule] = {
 """Rules on entries and images; TR-20 and TR-25 follow from what these gave."""
 
 
+def _facts(exam: Exam, imaging: Imaging | None, verdicts: dict[str, str]) -> Facts:
+    seen = recorded(exam)
+    return Facts(seen, {side: scores(seen.side(side)) for side in SIDES}, imaging, verdicts)
+
+
+def tier_of(exam: Exam, imaging: Imaging | None, verdicts: dict[str, str]) -> Tier:
+    """The tier alone, from verdicts by finding id; what a study of many cases asks for."""
+    facts = _facts(exam, imaging, verdicts)
+    given = [result[0] for rule in RULES.values() if (result := rule(facts)) is not None]
+    if not given and (pain := _tr20(facts)) is not None:
+        given = [pain[0]]
+    return min(given, key=TIERS.index) if given else "T4"
+
+
 def triage(
     exam: Exam, imaging: Imaging | None = None, per_finding: Sequence[FindingVerdict] = (), earlier: Tier | None = None
 ) -> Triage:
     """Tier of a case with every rule that fired. `earlier` is the tier of the locked first version: edits only raise it."""
-    seen = recorded(exam)
-    facts = Facts(
-        seen,
-        {side: scores(seen.side(side)) for side in SIDES},
-        imaging,
-        {item.finding_id: item.verdict for item in per_finding},
-    )
+    facts = _facts(exam, imaging, {item.finding_id: item.verdict for item in per_finding})
     fired = [_out(name, *result) for name, rule in RULES.items() if (result := rule(facts)) is not None]
     if not fired and (pain := _tr20(facts)) is not None:
         fired.append(_out("TR-20", *pain))

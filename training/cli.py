@@ -128,12 +128,12 @@ def fit(
 
 @app.command()
 def evaluate(
-    what: Annotated[str, typer.Argument(help="sagittal, axial or phantom.")],
+    what: Annotated[str, typer.Argument(help="sagittal, axial, phantom or clinical.")],
     data: DataOption = None,
     runs: RunsOption = Path("runs"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     count: Annotated[int, typer.Option(help="phantom: number of studies.")] = 60,
-    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet of overlays (PNG) here.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Write a sheet of overlays, or the clinical plot, here (PNG).")] = None,
 ) -> None:
     """Measure a shipped network on data it never saw; prints every figure with n and a 95 % interval."""
     if what == "sagittal":
@@ -148,8 +148,12 @@ def evaluate(
         from training.evaluate_phantom import evaluate_phantom
 
         typer.echo(evaluate_phantom(runs, count=count, device=device))
+    elif what == "clinical":
+        from training.evaluate_clinical import evaluate_clinical
+
+        typer.echo(evaluate_clinical(plot=sheet))
     else:
-        _refuse(f"{what!r}: say sagittal, axial or phantom")
+        _refuse(f"{what!r}: say sagittal, axial, phantom or clinical")
 
 
 @app.command()

@@ -478,7 +478,7 @@ class Words(_Strict):
     forbidden: tuple[Forbidden, ...]
 
 
-@rests_on_tables
+@cache
 def exam_table() -> ExamTable:
     """Fields of the examination."""
     return load_toml(config_path("clinical", "exam.toml"), ExamTable)

@@ -10,6 +10,7 @@ import os
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import _lru_cache_wrapper, cache
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -64,8 +65,7 @@ def _forget() -> None:
 
 def load_table(name: str, shape: type[_Model]) -> _Model:
     """A table of this folder with the site's numbers laid over. SiteError names the file and what does not fit."""
-    path = config_path("clinical", f"{name}.toml")
-    content = tomllib.loads(path.read_text(encoding="utf-8"))
+    content = shipped(name)
     where = f"clinical/{name}.toml"
     given = site_content()
     if given is not None and name in given:
@@ -78,6 +78,16 @@ def load_table(name: str, shape: type[_Model]) -> _Model:
         return shape.model_validate(content)
     except ValidationError as error:
         raise SiteError(f"{where}: {name}: {error}") from error
+
+
+@cache
+def _shipped(name: str) -> dict[str, Any]:
+    return tomllib.loads(config_path("clinical", f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def shipped(name: str) -> dict[str, Any]:
+    """Content of a shipped table, a copy that may be changed."""
+    return deepcopy(_shipped(name))
 
 
 @contextmanager
@@ -128,8 +138,7 @@ def site() -> Site | None:
     changed: list[str] = []
     for table in TABLES:
         if table in content:
-            shipped = tomllib.loads(config_path("clinical", f"{table}.toml").read_text(encoding="utf-8"))
-            changes = _lay_over(shipped, content[table], table)
+            changes = _lay_over(shipped(table), content[table], table)
             for change in changes:
                 _refuse_fixed(change, name)
             changed += changes
@@ -170,13 +179,18 @@ def _lay_over(target: dict[str, Any], change: object, path: str) -> list[str]:
     return changed
 
 
-def _lay_over_list(target: list[dict[str, Any]], change: object, path: str) -> list[str]:
-    """Entries of a list are named by their id, cause or fields (several of one name by their place: CPN, CPN#2)."""
+def named_entries(entries: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Entries of a list of tables by their id, cause or fields; several of one name by their place: CPN, CPN#2."""
     named: dict[str, dict[str, Any]] = {}
-    for entry in target:
+    for entry in entries:
         name = next(("+".join(v) if isinstance(v := entry[key], list) else str(v) for key in _KEYS if key in entry), "")
         number = sum(1 for other in named if other.partition("#")[0] == name) + 1
         named[name if number == 1 else f"{name}#{number}"] = entry
+    return named
+
+
+def _lay_over_list(target: list[dict[str, Any]], change: object, path: str) -> list[str]:
+    named = named_entries(target)
     if not isinstance(change, dict):
         raise SiteError(f"{path}: entries are named by a key, such as [{path}.{next(iter(named))!r}]")
     changed: list[str] = []
