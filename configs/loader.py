@@ -185,6 +185,7 @@ class SideLimits(_Strict):
     mirror_margin: float
     turned_margin: float
     shift_margin: float
+    swapped_margin: float
 
 
 class ScopeLimits(_Strict):
@@ -196,6 +197,7 @@ class ScopeLimits(_Strict):
     text_pixels: int
     text_fraction: float
     text_contrast: float
+    text_filled: float
 
 
 class Limits(_Strict):

@@ -6,6 +6,7 @@ Tolerances: configs/limits.toml, [geometry]. Comparisons are written so that a v
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,11 @@ class Slice:
         assert self.item.pixels is not None
         plane: NDArray[np.integer[Any]] = self.item.pixels[self.number]
         return plane
+
+    @cached_property
+    def extremes(self) -> tuple[int, int]:
+        """Lowest and highest stored value."""
+        return int(self.stored.min()), int(self.stored.max())
 
 
 def slices_of(item: Examined) -> tuple[list[Slice], list[str]]:

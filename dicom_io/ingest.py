@@ -384,7 +384,7 @@ def _stack(run: Run, planes: list[FloatArray], series: str) -> Stack:
 
 
 def _written_over(run: Run) -> tuple[str, ...]:
-    return ("BURNED_IN",) if any(has_text(item.stored) for item in run.slices) else ()
+    return ("BURNED_IN",) if any(has_text(item) for item in run.slices) else ()
 
 
 def _median(values: Sequence[float | None]) -> float | None:

@@ -7,6 +7,7 @@ Limits: configs/limits.toml, [child] and [object].
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -107,6 +108,10 @@ class _Child:
             env=environment,
             bufsize=0,
         )
+        for pipe in (self.process.stdin, self.process.stdout):
+            with suppress(OSError):  # a kernel that grants no larger pipe works with the small one
+                if pipe is not None and hasattr(fcntl, "F_SETPIPE_SZ"):
+                    fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _READ_CHUNK)
         self.deadline = time.monotonic() + self.bounds.child.wall_seconds
         self.feeder = threading.Thread(target=self._feed, daemon=True)
         self.feeder.start()

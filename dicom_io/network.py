@@ -139,6 +139,13 @@ class _Session:
     wire: Wire
     examiner: Examiner
     peer: str = ""
+    busy: threading.Lock = field(default_factory=threading.Lock)
+
+    def end(self) -> None:
+        """Give up what waits and end the children, after the object that is being judged."""
+        self.wire.handled()
+        with self.busy:
+            self.examiner.close()
 
 
 class _Reception:
@@ -163,8 +170,7 @@ class _Reception:
         with self._lock:
             session = self._sessions.pop(event.assoc, None)
         if session is not None:
-            session.wire.handled()
-            session.examiner.close()
+            threading.Thread(target=session.end, name="recess-hang-up", daemon=True).start()
 
     def on_request(self, event: evt.Event) -> None:
         """Reject a peer that its certificate does not name, or that has too many associations already."""
@@ -205,7 +211,8 @@ class _Reception:
         if session is None:
             return NO_RESOURCES
         try:
-            status, outcome = self._store(session, event, body)
+            with session.busy:
+                status, outcome = self._store(session, event, body)
         except NotKeptError as full:
             status, outcome = NO_RESOURCES, Outcome("refused", full.code)
         except _MismatchError:

@@ -5,14 +5,9 @@ Nothing here changes geometry; the numbers come from each slice's own header.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
-from scipy import ndimage
 
 from configs.loader import limits
-
 from dicom_io.frames import Slice
 from dicom_io.geometry import FloatArray
 from dicom_io.stacks import Run
@@ -22,9 +17,9 @@ _ABSURD = 1e12  # beyond this a scaled value is no signal
 
 def pixels_of(run: Run) -> tuple[list[FloatArray], str]:
     """Float32 planes (rows, columns) of a run in scanner units, and a code when they cannot be used ("" = fine)."""
-    planes = [_plane(item) for item in run.slices]
-    if not all(np.isfinite(plane).all() and np.abs(plane).max() < _ABSURD for plane in planes):
+    if not all(_sound(item) for item in run.slices):
         return [], "RESCALE_INVALID"
+    planes = [_plane(item) for item in run.slices]
     if _clipped(run) > limits().scope.saturated_fraction:
         return [], "SATURATED"
     if run.slices[0].header.photometric == "MONOCHROME1":
@@ -36,33 +31,51 @@ def pixels_of(run: Run) -> tuple[list[FloatArray], str]:
 
 def _clipped(run: Run) -> float:
     """Part of the run's pixels that have its highest stored value."""
-    top = max(int(item.stored.max()) for item in run.slices)
-    return sum(int((item.stored == top).sum()) for item in run.slices) / sum(item.stored.size for item in run.slices)
+    top = max(item.extremes[1] for item in run.slices)
+    at_top = [item for item in run.slices if item.extremes[1] == top]
+    return sum(int((item.stored == top).sum()) for item in at_top) / sum(item.stored.size for item in run.slices)
 
 
-def has_text(stored: NDArray[np.integer[Any]]) -> bool:
-    """Whether letters seem to be burned into a picture (rows, columns): thin strokes of the highest value.
+def _sound(item: Slice) -> bool:
+    """Whether the scaled values are finite and no larger than a signal can be."""
+    ends = [value * item.frame.slope + item.frame.intercept for value in item.extremes]
+    return all(abs(value) < _ABSURD for value in ends)
+
+
+def has_text(item: Slice) -> bool:
+    """Whether letters seem to be burned into a picture: thin strokes of the highest value.
 
     Clipped tissue has bright neighbours and is no text. Text in another than the highest value is not seen.
     """
     bounds = limits().scope
-    low, top = int(stored.min()), int(stored.max())
+    stored = item.stored
+    low, top = item.extremes
     strokes = stored == top
-    count = int(strokes.sum())
+    count = int(np.count_nonzero(strokes))
     if not bounds.text_pixels <= count <= bounds.text_fraction * stored.size:
         return False
-    around = ndimage.binary_dilation(strokes) & ~strokes
+    inner = strokes[1:-1, 1:-1] & strokes[:-2, 1:-1] & strokes[2:, 1:-1] & strokes[1:-1, :-2] & strokes[1:-1, 2:]
+    if np.count_nonzero(inner) > bounds.text_filled * count:
+        return False
+    around = np.zeros_like(strokes)
+    around[1:] |= strokes[:-1]
+    around[:-1] |= strokes[1:]
+    around[:, 1:] |= strokes[:, :-1]
+    around[:, :-1] |= strokes[:, 1:]
+    around &= ~strokes
     return bool(float(np.median(stored[around])) < low + bounds.text_contrast * (top - low))
 
 
 def is_blank(item: Slice) -> bool:
     """Whether the slice holds one value everywhere."""
-    return bool(item.stored.min() == item.stored.max())
+    return item.extremes[0] == item.extremes[1]
 
 
 def _plane(item: Slice) -> FloatArray:
     stored = item.stored
-    plane = stored.astype(np.float32) * np.float32(item.frame.slope) + np.float32(item.frame.intercept)
+    plane: FloatArray = stored.astype(np.float32)
+    if (item.frame.slope, item.frame.intercept) != (1.0, 0.0):
+        plane = plane * np.float32(item.frame.slope) + np.float32(item.frame.intercept)
     padding = item.header.padding_value
     if padding is not None:
         mask = stored == padding

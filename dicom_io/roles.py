@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from configs.loader import limits
-from dicom_io.contrast import Weighting, weighting_of
 from dicom_io.header import Header
 from dicom_io.study import Stack
+
+if TYPE_CHECKING:
+    from dicom_io.contrast import Weighting
 
 _FAT_SATURATED = frozenset({"FS", "FATSAT", "SPAIR", "SPIR", "FS_GEMS"})
 
@@ -38,6 +41,8 @@ def judge(stacks: Sequence[Stack], header: Header) -> list[Judged]:
         weighting, reason = _by_times(stack, header)
         if weighting is None:
             if plane not in seen:
+                from dicom_io.contrast import weighting_of
+
                 seen[plane] = weighting_of([other.volume for other in stacks if other.volume.plane == plane])
             weighting, reason = seen[plane].name, f"no usable TE and TR; {seen[plane].reason}"
             if not seen[plane].certain:

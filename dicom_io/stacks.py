@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
-from scipy.sparse.csgraph import connected_components
+from numpy.typing import NDArray
 
 from configs.loader import limits
 from dicom_io.codes import notice
@@ -104,10 +104,20 @@ def _by_orientation(slices: Sequence[Slice]) -> list[list[Slice]]:
             np.linalg.norm(difference[..., 3:6], axis=-1) <= chord
         )
         near &= np.abs(difference[..., 6:]).max(axis=-1) <= bounds.pixel_spacing_relative
-        count, label = connected_components(near, directed=False)
-        for number in range(count):
+        label = _connected(near)
+        for number in np.unique(label):
             groups.append([item for item, at in zip(members, label[inverse.ravel()], strict=True) if at == number])
     return groups
+
+
+def _connected(near: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Group of each member, when neighbours of neighbours belong together; numbered by the first of the group."""
+    label = np.arange(len(near))
+    while True:
+        lowest = np.where(near, label[None, :], len(near)).min(axis=1)
+        if (lowest == label).all():
+            return label
+        label = lowest
 
 
 def _by_contrast(slices: Sequence[Slice]) -> list[list[Slice]]:
@@ -196,6 +206,7 @@ def _sort_parallel(
     if missing:
         codes += ("SLICE_MISSING",)
     irregular: list[Slice] = []
+    regular: list[Run] = []
     for run, step in runs:
         distance = float(step @ normal)
         if localizer or (mixed_planes and (distance > bounds.step_mm[1] or len(run) < bounds.min_slices) and not axial):
@@ -205,7 +216,11 @@ def _sort_parallel(
         elif len(run) < bounds.min_slices and not axial:
             irregular.extend(run)
         else:
-            result.runs.append(Run(tuple(run), step, codes + _run_codes(run, step, normal)))
+            regular.append(Run(tuple(run), step, codes + _run_codes(run, step, normal)))
+    if len(irregular) > max(bounds.min_slices, len(slices) / 2):
+        # what looks regular by chance among positions that are not to be trusted is not to be trusted either
+        irregular, regular = list(slices), []
+    result.runs += regular
     if irregular:
         code = "POSITION_INVALID" if len(irregular) > bounds.min_slices else "TOO_FEW_SLICES"
         result.excluded.append(notice(code, series, detail=_count(irregular)))

@@ -7,13 +7,13 @@ planes mirrored alike agree with each other: that cannot be seen here. Numbers: 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
 
 from configs.loader import limits
-from dicom_io.geometry import FloatArray, Volume
+from dicom_io.geometry import FloatArray, Grid, Volume
 
 _LEAST_SPREAD = 0.05  # of the strongest local contrast: below, evening would only raise noise
 
@@ -25,7 +25,8 @@ class SideCheck:
     `conflict`: mirrored explains the pictures better, so sides must be withheld. `verified`: the way round that the headers
     tell wins. `turned`: up and down or front and back are exchanged. Neither verified nor conflict: sides are unverified.
     `shift_mm`: how far the axial places must be moved along the body (towards the head positive) to show what the sagittal
-    stack shows there; None when the planes agree too little to tell.
+    stack shows there; None when the planes agree too little to tell. `spacing_swapped`: the axial pictures fit better when the
+    distances between rows and between columns are exchanged, so no millimetre of them holds.
     """
 
     conflict: bool
@@ -33,6 +34,7 @@ class SideCheck:
     reason: str
     turned: bool = False
     shift_mm: float | None = None
+    spacing_swapped: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,12 @@ def check_sides(sagittal: Volume, axial: Sequence[Volume]) -> SideCheck:
     straight = _score(sagittal, even, samples, _STRAIGHT)
     mirrored = max(_score(sagittal, even, samples, way) for way in _MIRRORED)
     turned = max(_score(sagittal, even, samples, way) for way in _TURNED)
+    if any(_oblong(volume) for volume in axial):
+        exchanged = [s for v in axial if (s := _samples(sagittal, _swapped(v))) is not None]
+        other = _score(sagittal, even, exchanged, _STRAIGHT) if exchanged else 0.0
+        if other >= max(straight + bounds.swapped_margin, bounds.least_agreement):
+            told = f"agreement {straight:.2f} as the headers say, {other:.2f} with the spacings exchanged"
+            return SideCheck(False, False, f"row and column spacing seem exchanged ({told})", spacing_swapped=True)
     shift, moved = _shift(sagittal, even, samples)
     told = f"agreement {straight:.2f} as the headers say, {mirrored:.2f} mirrored, {turned:.2f} turned"
     if max(straight, mirrored, turned, moved) < bounds.least_agreement:
@@ -84,6 +92,20 @@ def check_sides(sagittal: Volume, axial: Sequence[Volume]) -> SideCheck:
     if straight >= mirrored + bounds.mirror_margin:
         return SideCheck(False, True, f"both planes show one body the same way round ({told})", False, shift)
     return SideCheck(False, False, f"the body is too even from side to side to tell ({told})", False, shift)
+
+
+def _oblong(volume: Volume) -> bool:
+    _, row_mm, column_mm = volume.grid.spacing
+    return abs(row_mm / column_mm - 1) > limits().geometry.pixel_spacing_relative
+
+
+def _swapped(volume: Volume) -> Volume:
+    """The volume with the distances between rows and between columns exchanged about its corner."""
+    affine = volume.grid.affine.copy()
+    _, row_mm, column_mm = volume.grid.spacing
+    affine[:3, 1] *= column_mm / row_mm
+    affine[:3, 2] *= row_mm / column_mm
+    return replace(volume, grid=Grid(volume.grid.shape, affine))
 
 
 def _samples(sagittal: Volume, axial: Volume) -> _Sample | None:

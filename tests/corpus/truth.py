@@ -5,8 +5,11 @@ Shift and stretch along rows and columns are estimated from how the correlation 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
+from dicom_io.geometry import Volume
 from dicom_io.study import Stack
 from tests.corpus.small_study import TISSUE, tissue_at
 
@@ -18,22 +21,32 @@ _LEAST_CORRELATION = 0.8
 
 
 def misplaced_mm(stack: Stack) -> float:
-    """Largest error of place in mm (in-plane shift, or stretch 40 mm from the middle); infinite when nothing fits."""
+    """Largest error of place in mm of a stack of the small study."""
     weighting = "t1" if stack.role.endswith("t1") else "t2"
-    grid = stack.volume.grid
+    return misplacement(stack.volume, lambda points: _signal(points, weighting))
+
+
+def misplacement(
+    volume: Volume, signal: Callable[[np.ndarray], np.ndarray], every: int = _EVERY, least: float = _LEAST_CORRELATION
+) -> float:
+    """In-plane shift, or stretch 40 mm from the middle, in mm, whichever is larger; infinite when nothing fits.
+
+    `signal` tells the brightness at LPS points (n, 3); `least` is the correlation with it below which nothing fits.
+    """
+    grid = volume.grid
     slices = np.unique(np.linspace(0, grid.shape[0] - 1, 4).round().astype(int))
-    rows, columns = np.arange(1, grid.shape[1], _EVERY), np.arange(1, grid.shape[2], _EVERY)
+    rows, columns = np.arange(1, grid.shape[1], every), np.arange(1, grid.shape[2], every)
     index = np.stack(np.meshgrid(slices, rows, columns, indexing="ij"), axis=-1).reshape(-1, 3)
-    values = stack.volume.array[tuple(index.T)].astype(float)
+    values = volume.array[tuple(index.T)].astype(float)
     points = grid.to_lps(index)
     middle = np.array([0.0, -15.0, float(np.median(points[:, 2]))])
 
     def fit(moved: np.ndarray) -> float:
-        expected = _signal(moved, weighting)
+        expected = signal(moved)
         return float(np.corrcoef(values, expected)[0, 1]) if expected.std() > 0 and values.std() > 0 else 0.0
 
     centre = fit(points)
-    if not centre >= _LEAST_CORRELATION:
+    if not centre >= least:
         return float("inf")
     worst = 0.0
     for axis in (1, 2):
