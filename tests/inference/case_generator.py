@@ -102,3 +102,12 @@ def _finding(rng: random.Random) -> dict[str, Any]:
     if rng.random() < 0.1:
         out["red_flag_lesion"] = "fluid beside the facet"
     return out
+
+
+def strings(value: Any) -> list[str]:
+    """Every string in plain data."""
+    if isinstance(value, dict):
+        return [text for item in value.values() for text in strings(item)]
+    if isinstance(value, list):
+        return [text for item in value for text in strings(item)]
+    return [value] if isinstance(value, str) else []

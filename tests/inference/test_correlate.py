@@ -198,6 +198,14 @@ def test_only_a_large_central_or_canal_finding_raises_cauda_equina() -> None:
     assert not narrows_canal(images(finding()))
 
 
+@pytest.mark.parametrize("blank", [TP, GM])
+def test_a_muscle_that_was_not_examined_is_not_full(blank: str) -> None:
+    """DX-02 asks for full inversion and full abduction, and a blank is neither."""
+    both = {TA: "3", TP: "5", GM: "5", "mrc.quadriceps": "5"}
+    assert "DX-02" in judged(exam(both)).rules_fired
+    assert "DX-02" not in judged(exam({name: grade for name, grade in both.items() if name != blank})).rules_fired
+
+
 def test_v01_a_fitting_extrusion_explains() -> None:
     """S-01."""
     result = judged(exam(L5), finding())

@@ -8,11 +8,12 @@ import pytest
 
 from configs.clinical import ROOTS, model
 from inference.clinical import assess
+from inference.clinical_words import forbidden
 from inference.correlate import build_case, correlate
 from inference.exam import SIDES, Exam
 from inference.roots import Imaging
 from inference.triage import TIERS, triage
-from tests.inference.case_generator import AMOUNTS, random_exam, random_imaging
+from tests.inference.case_generator import AMOUNTS, random_exam, random_imaging, strings
 
 _SWAP = {"left": "right", "right": "left"}
 
@@ -154,10 +155,11 @@ def test_leaving_a_field_blank_is_not_the_same_as_normal() -> None:
 
 
 @pytest.mark.parametrize("cases", [range(1000)])
-def test_every_report_says_what_it_is_and_what_is_blank(cases: range) -> None:
+def test_every_report_says_what_it_is_and_what_is_blank_and_nothing_forbidden(cases: range) -> None:
     for seed in cases:
         exam = random_exam(seed)
         result = assess(exam, random_imaging(seed))
+        assert [text for text in strings(result.to_plain()) if forbidden(text)] == [], seed
         ids = [sentence.id for section in result.narrative for sentence in section.sentences]
         assert "W-16" in ids, seed
         assert result.exam is not None
