@@ -28,7 +28,7 @@ from dicom_io.isolation import Examined
 from service.tables import ArrivalRow, ObjectRow
 
 Level = str  # "study", "series" or "instance"
-_UIDS = {"study": "study_instance_uid", "series": "series_instance_uid", "instance": "sop_instance_uid"}
+_PASSING = frozenset({"CHILD_TIME", "CHILD_DIED"})  # verdicts that another look at the same bytes may change
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,10 @@ class Objects:
             raise OSError(errno.EIO, "what was written is not what came in")
         with self._write() as session:
             clash = _clash(session, header, digest) if header is not None else ""
-            if session.get(ObjectRow, digest) is not None:
+            known = session.get(ObjectRow, digest)
+            if known is not None and known.code not in _PASSING:
                 return clash
-            session.add(_row(self._original(digest).relative_to(self._root), digest, len(data), examined, clash))
+            session.merge(_row(self._original(digest).relative_to(self._root), digest, len(data), examined, clash))
             study = header.study_instance_uid if header is not None else ""  # set aside unread: listed, and of no study
             session.merge(ArrivalRow(study_instance_uid=study, waiting=study != "", code=""))
         return clash

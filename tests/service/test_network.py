@@ -11,6 +11,7 @@ import ssl
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -24,7 +25,7 @@ from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 
 from configs.loader import limits
-from dicom_io.arrivals import NotKeptError
+from dicom_io.arrivals import NotKeptError, _Child
 from dicom_io.commitment import NO_SUCH_OBJECT, PROCESSING_FAILURE, PUSH_MODEL, PUSH_MODEL_INSTANCE, Peer, request_of
 from dicom_io.network import Listener, ListenerSettings, listen
 from dicom_io.send import SendError, address_of, outgoing, send
@@ -503,3 +504,30 @@ def test_shuffled_study_with_duplicates_over_eight_associations_is_one_study(
     _, (other,) = alone.studies(10, 0, None, None)
     assert alone.manifest_of(other["id"]) == store.manifest_of(item["id"])
     alone.close()
+
+
+def test_peer_that_hangs_up_does_not_condemn_the_object_in_work(
+    listening: Listen, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examining, hung_up = threading.Event(), threading.Event()
+    give = _Child._send
+
+    def slowly(child: _Child, data: bytes) -> bool:
+        if data[128:132] == b"DICM":
+            examining.set()
+            assert hung_up.wait(60)
+        return give(child, data)
+
+    monkeypatch.setattr(_Child, "_send", slowly)
+    association = calling(listening().port)
+    sending = threading.Thread(target=association.send_c_store, args=(next(numbered(1)),))
+    sending.start()
+    assert examining.wait(60)
+    connection: Any = association.dul.socket
+    connection.socket.shutdown(socket.SHUT_RDWR)
+    time.sleep(0.5)  # the listener sees the end of the connection meanwhile
+    hung_up.set()
+    sending.join()
+    assert _comes_true(lambda: bool(store.objects.find()))
+    ((kept,),) = (one["objects"] for one in store.objects.arrivals())
+    assert (kept["state"], kept["code"]) == ("stored", "")
