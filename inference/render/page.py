@@ -13,6 +13,7 @@ from inference.render.wording import (
     IMAGING,
     KIND_WORDS,
     NO_EXAM,
+    NO_EXAM_TIER,
     NO_FLAG,
     NOTHING_READ,
     ROLE_WORDS,
@@ -121,7 +122,11 @@ def page_of(report: Report) -> Page:
         made=report.created_at.strftime("%Y-%m-%d %H:%M UTC"),
         date_iso=report.created_at.isoformat(),
         abstained=report.abstained_reason or "" if report.status == "abstained" else "",
-        answers=(wait_answer(report.triage), explain_answer(report.concordance), _flag_answer(report, flags)),
+        answers=(
+            wait_answer(report.triage, report.exam is not None),
+            explain_answer(report.concordance),
+            _flag_answer(report, flags),
+        ),
         flags=tuple(_finding_row(report, finding) for finding in flags),
         no_flag=_no_flag(report, flags),
         read=tuple(_finding_row(report, finding) for finding in unflagged),
@@ -136,17 +141,20 @@ def page_of(report: Report) -> Page:
     )
 
 
-def wait_answer(triage: Triage | None) -> Answer:
-    """What must not wait: the tier with the fields it rests on."""
+def wait_answer(triage: Triage | None, examined: bool = True) -> Answer:
+    """What must not wait: the tier with the fields it rests on; without an examination, that none was entered."""
     question = "What must not wait"
     if triage is None:
         return Answer(question, "not triaged", NO_EXAM, "unknown")
-    deciding = [rule for rule in triage.rules if rule.tier in {None, triage.tier}]
+    deciding = [rule for rule in triage.rules if rule.tier in {None, triage.tier} and (examined or rule.id != "TR-18")]
+    if not deciding:
+        return Answer(question, f"{triage.tier}, nothing entered", f"{NO_EXAM} {NO_EXAM_TIER}", "unknown")
     named = [field_text(f) for rule in deciding for f in rule.inputs if not f.startswith(IMAGING)]
     named += [str(v) for rule in deciding for f, v in rule.inputs.items() if f.startswith(IMAGING)]
     fields = some(named)
     tone = {"T1": "alarm", "T2": "strong", "T3": "mild", "T4": "quiet"}[triage.tier]
-    return Answer(question, triage.tier, _sentence(TIER_WORDS[triage.tier], fields), tone)
+    line = _sentence(TIER_WORDS[triage.tier], fields)
+    return Answer(question, triage.tier, line if examined else f"{NO_EXAM} From the images: {line}", tone)
 
 
 def explain_answer(concordance: Concordance | None) -> Answer:

@@ -48,6 +48,7 @@ ROLE_WORDS = {
 NO_FLAG = "No flag raised in the levels that were read."
 NOTHING_READ = "No value could be read; this says nothing about the spine."
 NO_EXAM = "No examination was entered."
+NO_EXAM_TIER = "The tier says only that every safety item is open."
 _FIELDS_IN_ANSWER = 6  # the rest stands with the rules below
 _NEARLY_CERTAIN = 0.99
 IMAGING = "imaging:"  # inputs of a rule that come from the images, not from the examination

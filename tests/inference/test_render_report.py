@@ -12,12 +12,15 @@ import pytest
 from rich.console import Console
 
 from inference.clinical_words import forbidden
+from inference.exam import Exam
 from inference.render.html import render_html
-from inference.render.page import page_of
+from inference.render.page import page_of, wait_answer
 from inference.render.pdf import render_pdf
 from inference.render.text import print_summary
 from inference.render.wording import NO_FLAG, field_text, probability_text, value_of_field
 from inference.report import Report, ReportWarning
+from inference.roots import Imaging
+from inference.triage import triage
 from tests.inference.sample_report import abstained_report, quiet_report, sample_pictures, sample_report
 
 
@@ -214,3 +217,15 @@ def test_probability_is_never_printed_as_certain() -> None:
 def test_abstained_report_cannot_hold_a_finding() -> None:
     with pytest.raises(pydantic.ValidationError, match="abstained"):
         sample_report(status="abstained", abstained_reason="x")
+
+
+def test_without_an_examination_the_first_answer_says_that_nothing_was_entered() -> None:
+    images = Imaging.parse({"assessed": [], "findings": []})
+    blank = wait_answer(triage(Exam(), images), examined=False)
+    assert blank.word == "T3, nothing entered"
+    assert "No examination was entered." in blank.line
+    assert "fever" not in blank.line
+    narrow = {"level": "L4-L5", "side": "midline", "condition": "canal_stenosis", "severity": "severe"}
+    raised = wait_answer(triage(Exam(), Imaging.parse({"assessed": ["L4-L5"], "findings": [narrow]})), examined=False)
+    assert raised.word == "T2"
+    assert raised.line.startswith("No examination was entered. From the images: ")
