@@ -109,8 +109,10 @@ class Orthanc:
 def orthanc(folder: Path) -> Iterator[Orthanc]:
     """Orthanc with its DICOMweb plug-in and private storage. Skips where it, or a network namespace, cannot be had."""
     program = shutil.which("Orthanc", path="/usr/sbin:/usr/bin")
-    if program is None or not _ORTHANC_DICOMWEB.exists() or shutil.which("nsenter") is None:
+    if program is None or not _ORTHANC_DICOMWEB.exists():
         pytest.skip("Orthanc with its DICOMweb plug-in is not installed")
+    if not all(shutil.which(tool, path="/usr/sbin:/sbin:/usr/bin:/bin") for tool in ("ip", "nsenter", "unshare")):
+        pytest.skip("ip (iproute2), nsenter or unshare is not installed, and Orthanc listens on all addresses")
     if subprocess.run(["unshare", "-n", "true"], capture_output=True, check=False).returncode:
         pytest.skip("no right to make a network namespace, and Orthanc listens on all addresses")
     web, dicom = 8042, 4242
@@ -126,7 +128,7 @@ def orthanc(folder: Path) -> Iterator[Orthanc]:
     }
     (folder / "storage").mkdir()
     (folder / "orthanc.json").write_text(json.dumps(configuration))
-    start = f"ip link set lo up && exec {program} {folder / 'orthanc.json'}"
+    start = f"PATH=/usr/sbin:/sbin:$PATH ip link set lo up && exec {program} {folder / 'orthanc.json'}"
     log = (folder / "orthanc.log").open("wb")
     process = subprocess.Popen(["unshare", "-n", "sh", "-c", start], stdout=log, stderr=log)
     peer = Orthanc(process, dicom, f"http://127.0.0.1:{web}/dicom-web")

@@ -30,7 +30,9 @@ from dicom_io.commitment import NO_SUCH_OBJECT, PROCESSING_FAILURE, PUSH_MODEL, 
 from dicom_io.network import Listener, ListenerSettings, listen
 from dicom_io.send import SendError, address_of, outgoing, send
 from dicom_io.wire import client_tls, server_tls
+from inference.cli import BadOptionError
 from service.reception import enter_arrived
+from service.sending import send_results
 from service.settings import Settings
 from service.store import Store
 from tests.corpus.small_study import good
@@ -326,6 +328,21 @@ def test_certificate_must_name_the_calling_title(listening: Listen, certificates
     assert association.send_c_store(next(numbered(1))).Status == 0
     association.release()
     assert calling(port, "OTHER", **named).is_rejected
+
+
+def test_results_are_sent_over_tls(listening: Listen, certificates: Path, tmp_path: Path) -> None:
+    folder = certificates
+    tls = server_tls(folder / "RECESS.pem", folder / "RECESS.key", folder / "authority.pem")
+    to = f"RECESS@127.0.0.1:{listening(tls=tls).port}"
+    write_results(tmp_path)
+    files = (folder / "authority.pem", folder / "MODALITY.pem", folder / "MODALITY.key")
+    lines, complete = send_results(tmp_path, to, "MODALITY", True, files, confirm_s=30)
+    assert complete, lines
+    assert all("confirmed" in line for line in lines)
+    with pytest.raises(BadOptionError, match="rejects"):
+        send_results(tmp_path, to, "OTHER", True, files)
+    with pytest.raises(BadOptionError, match="--tls"):
+        send_results(tmp_path, to, "MODALITY", False, files)
 
 
 def test_unknown_certificate_and_plain_connections_get_nowhere(listening: Listen, certificates: Path) -> None:
