@@ -217,7 +217,8 @@ def _sort_parallel(
             irregular.extend(run)
         else:
             regular.append(Run(tuple(run), step, codes + _run_codes(run, step, normal)))
-    if len(irregular) > max(bounds.min_slices, len(slices) / 2):
+    short = len(irregular) + sum(len(run.slices) for run in regular if len(run.slices) < bounds.min_slices)
+    if short > max(bounds.min_slices, len(slices) / 2):
         # what looks regular by chance among positions that are not to be trusted is not to be trusted either
         irregular, regular = list(slices), []
     result.runs += regular

@@ -15,7 +15,7 @@ from scipy import ndimage
 from tests.corpus.small_study import encode
 
 SPHERES = {"L": (np.array([18.0, -10.0, -18.0]), 1400), "R": (np.array([-18.0, -10.0, -18.0]), 700)}
-SPHERES["S"] = (np.array([0.0, 10.0, 36.0]), 1050)
+SPHERES["S"] = (np.array([0.0, 10.0, 22.5]), 1050)
 VESSEL_LPS = (28.0, -24.0)  # x, y of a dark tube on the left: no body is alike on both sides
 RADIUS_MM = 9.0
 PIXEL_MM = 0.8
@@ -67,6 +67,7 @@ def signal(points: np.ndarray) -> np.ndarray:
     out[np.linalg.norm(points * [1, 1, 0.75], axis=-1) < 42] = _BODY
     tube = np.hypot(points[..., 0] - VESSEL_LPS[0], points[..., 1] - VESSEL_LPS[1]) < 5
     out[tube & (out > 0)] = 60
+    out[(np.hypot(points[..., 0] + 26.0, points[..., 1] - 16.0) < 6) & (out > 0)] = 480
     for centre, value in SPHERES.values():
         distance = np.linalg.norm(points - centre, axis=-1)
         inside = np.clip((RADIUS_MM - distance) / PIXEL_MM + 0.5, 0, 1)

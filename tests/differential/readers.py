@@ -46,7 +46,7 @@ class Cell:
         if self.result == "ok":
             return "ok" + ("!" if codes == "!" else f" {codes}" if codes else "")
         worst = f"{self.worst_mm:.0f}" if np.isfinite(self.worst_mm) else "lost"
-        return worst + ("!" if codes else "")
+        return f"{worst} {codes}" if codes not in ("", "!") else worst + codes
 
 
 def by_recess(folder: Path, planes: bool) -> Cell:
@@ -72,6 +72,7 @@ def by_recess(folder: Path, planes: bool) -> Cell:
             )
             withheld = check.conflict or check.turned or check.spacing_swapped
             codes |= {"SIDE_CONFLICT"} if check.conflict else {"PLANES_DISAGREE"} if withheld else set()
+            codes |= set() if withheld or check.verified else {"SIDE_UNVERIFIED"}
         stacks = [stack for stack in study.stacks if stack.role not in ("localizer", "other")]
         if "FOR_MISMATCH" in codes:  # what lies in another frame of reference is placed in that frame only
             stacks = [s for s in stacks if s.volume.frame_of_reference_uid == stacks[0].volume.frame_of_reference_uid]

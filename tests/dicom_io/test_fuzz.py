@@ -1,0 +1,199 @@
+"""Damaged and hostile files at random: every one has a declared outcome, the child stays under its caps, nobody's values mix."""
+
+from __future__ import annotations
+
+import base64
+import io
+import logging
+import subprocess
+import sys
+from collections import Counter
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom.uid import RLELossless
+
+from dicom_io import read_outcomes
+from dicom_io.codes import OBJECT
+from dicom_io.errors import InputError
+from dicom_io.intake import Entry
+from dicom_io.isolation import examine_all
+from dicom_io.study import Study
+from tests.corpus.files import deflated_bomb, huge
+from tests.corpus.mutation import canaries, mutations, with_canaries
+from tests.corpus.small_study import File, datasets, encode, good
+
+_CHILD_FAULTS = {"CHILD_TIME", "CHILD_PROTOCOL", "NOT_EXAMINED"}
+_MOST_BYTES, _MOST_SECONDS = 512 << 20, 2.0
+
+
+def _entries(files: list[File]) -> list[Entry]:
+    return [Entry(name, lambda data=data: data) for name, data in files]  # type: ignore[misc]
+
+
+def _survive(count: int, seed: int) -> Counter[str]:
+    found: Counter[str] = Counter()
+    files = list(mutations(count, seed))
+    for begin in range(0, count, 500):
+        batch = files[begin : begin + 500]
+        examined = list(examine_all(_entries(batch)))
+        assert [item.name for item in examined] == [name for name, _ in batch]
+        for item in examined:
+            verdict = item.verdict
+            assert verdict.state in ("accepted", "quarantined", "refused")
+            assert (verdict.state == "accepted") == (verdict.code == ""), item.name
+            assert verdict.code in {"", *OBJECT}, item.name
+            assert verdict.code not in _CHILD_FAULTS, item.name
+            if item.pixels is not None:
+                assert verdict.state == "accepted"
+            found[verdict.code or "accepted"] += 1
+    return found
+
+
+def test_a_thousand_damaged_files_all_have_a_declared_outcome() -> None:
+    found = _survive(1000, seed=1)
+    assert found["accepted"] > 50
+    assert len(found) > 8
+    assert found["CHILD_DIED"] == 0
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(2, 12))
+def test_ten_thousand_damaged_files_all_have_a_declared_outcome(seed: int) -> None:
+    found = _survive(1000, seed)
+    assert found["CHILD_DIED"] <= 2  # a decoder that crashes is an outcome too, and rare
+
+
+def test_one_bit_in_a_slice_never_moves_it_in_silence() -> None:
+    """A flip in position, direction or spacing of one slice: the slice is left out with a code, or nothing changed."""
+    rng = np.random.default_rng(3)
+    files = [file for file in good(0) if file[0].startswith("sagT2")]
+    base = {item.name: item for item in examine_all(_entries(files))}
+    for _ in range(6):
+        at = int(rng.integers(len(files)))
+        name, data = files[at]
+        damaged = bytearray(data)
+        position = data.index(b"\x20\x00\x32\x00DS") + 8 + int(rng.integers(0, 16))
+        damaged[position] ^= 1 << int(rng.integers(8))
+        outcome = _read([*files[:at], (name, bytes(damaged)), *files[at + 1 :]])
+        if isinstance(outcome, Study):
+            codes = {n.code for n in outcome.excluded} | {n.code for s in outcome.stacks for n in s.warnings}
+            for stack in outcome.stacks:
+                for number, instance in enumerate(stack.volume.instances):
+                    header = next(i.verdict.header for i in base.values() if i.verdict.header is not None
+                                  and i.verdict.header.sop_instance_uid == instance.sop_instance_uid)  # fmt: skip
+                    told = stack.volume.grid.to_lps(np.array([number, 0.0, 0.0]))
+                    assert np.linalg.norm(told - np.array(header.frames[0].position)) < 0.3 or codes
+
+
+def _read(files: list[File]) -> Study | InputError:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        for number, (_, data) in enumerate(files):
+            Path(folder, f"{number:04d}").write_bytes(data)
+        try:
+            (outcome,) = read_outcomes(folder)
+        except InputError as error:
+            return error
+        return outcome
+
+
+_PROBE = """
+import resource, sys, time
+from dicom_io.intake import opened
+from dicom_io.isolation import examine_all
+with opened(sys.argv[1]) as entries:
+    codes = [item.verdict.code for item in examine_all(entries)]
+child = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(",".join(codes), child.ru_maxrss * 1024, child.ru_utime + child.ru_stime)
+"""
+
+
+@pytest.mark.parametrize("bomb", ["deflated", "run lengths", "JPEG 2000", "JPEG-LS"])
+def test_bombs_are_refused_with_little_memory_and_time(tmp_path: Path, bomb: str) -> None:
+    syntaxes = {"run lengths": RLELossless, "JPEG 2000": "1.2.840.10008.1.2.4.90", "JPEG-LS": "1.2.840.10008.1.2.4.80"}
+    data = deflated_bomb(1024) if bomb == "deflated" else huge(0, syntaxes[bomb])
+    (tmp_path / "bomb").write_bytes(data)
+    result = subprocess.run([sys.executable, "-c", _PROBE, str(tmp_path)], capture_output=True, text=True, check=True)
+    code, memory, seconds = result.stdout.split()
+    assert code in ("DECOMPRESSION_LIMIT", "DIMENSION_LIMIT")
+    assert int(memory) < _MOST_BYTES
+    assert float(seconds) < _MOST_SECONDS
+
+
+def _foreign(count: int, seed: int) -> None:
+    """Studies of odd pixel values beside studies of even ones, cut and damaged: no odd value in an even study."""
+    rng = np.random.default_rng(seed)
+    files = []
+    for number in range(count):
+        own = number % 2
+        _, dataset = datasets(0)[int(rng.integers(45))]
+        dataset.StudyInstanceUID = f"1.2.826.0.1.3680043.10.1777.{number}"
+        dataset.SOPInstanceUID = f"{dataset.StudyInstanceUID}.1"
+        values = np.frombuffer(dataset.PixelData, "<u2") // 2 * 2 + own
+        dataset.PixelData = values.astype("<u2").tobytes()
+        data = encode(dataset)
+        if rng.random() < 0.5:
+            data = data[: len(data) - int(rng.integers(1, len(dataset.PixelData)))]
+        files.append((f"{number}", data))
+    by_study = {name: Entry(name, lambda data=data: data) for name, data in files}  # type: ignore[misc]
+    seen = 0
+    for number in range(0, count, 2):
+        pair = [by_study[str(number)], by_study[str(number + 1)]]
+        first = list(examine_all(pair))
+        again = (
+            list(examine_all([pair[1]], f"1.2.826.0.1.3680043.10.1777.{number + 1}"))
+            if first[1].verdict.other_study
+            else []
+        )
+        for item, own in [(first[0], 0), *((each, 1) for each in again)]:
+            if item.pixels is not None:
+                seen += 1
+                assert ((item.pixels % 2) == own).all()
+        assert not (first[1].verdict.other_study and first[1].pixels is not None)
+    assert seen >= count // 5
+
+
+def test_no_value_of_another_patient_in_forty_studies() -> None:
+    _foreign(40, 0)
+
+
+@pytest.mark.soak
+def test_no_value_of_another_patient_in_two_thousand_studies() -> None:
+    _foreign(2000, 1)
+
+
+def test_planted_texts_appear_in_no_message_log_or_file_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Forty tokens: what a refusal, a notice, a log line or a printed line says is about codes, never about the person."""
+    tokens = canaries()
+    assert len(tokens) >= 40
+    caplog.set_level(logging.DEBUG)
+    heard = io.StringIO()
+    rng = np.random.default_rng(0)
+    files = []
+    for number, (name, dataset) in enumerate(datasets(0)):
+        data = encode(with_canaries(dataset, tokens))
+        if number % 3 == 0:
+            data = data[: int(rng.integers(200, len(data)))]
+        elif number % 3 == 1:
+            damaged = bytearray(data)
+            damaged[int(rng.integers(140, 1500))] ^= 0x55
+            data = bytes(damaged)
+        files.append((name, data))
+    with redirect_stdout(heard), redirect_stderr(heard):
+        outcomes = [_read(files), _read([(n, encode(with_canaries(d, tokens))) for n, d in datasets(0)])]
+    texts = [heard.getvalue(), caplog.text]
+    for outcome in outcomes:
+        if isinstance(outcome, Study):
+            told = (*outcome.excluded, *outcome.warnings, *(n for stack in outcome.stacks for n in stack.warnings))
+            texts += [str(notice) for notice in told] + [outcome.patient.pseudonym, outcome.manifest_sha256]
+            texts += [stack.reason for stack in outcome.stacks]
+        else:
+            texts += [str(outcome), repr(outcome), *(str(notice) for notice in outcome.notices)]
+    everything = "\n".join(texts)
+    for token in tokens.values():
+        for form in (token, token.encode().hex(), base64.b64encode(token.encode()).decode().rstrip("=")):
+            assert form not in everything
