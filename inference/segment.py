@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _PATIENT_LEFT = np.array([1.0, 0.0, 0.0])
 _CRANIAL = np.array([0.0, 0.0, 1.0])
+_SMALLEST_SAC_MM2 = 25.0
+"""Less sac than this on a slice does not tell where the canal is."""
 _PREFILTER_SHARE = 0.8
 """A source pixel smaller than this share of the window's pixel is smoothed first, so that nothing aliases."""
 
@@ -39,6 +41,8 @@ class _Part(BaseModel):
 class WindowRange(_Part):
     rows_columns: int
     anterior_mm: float
+    sac_behind_margin_mm: float
+    recentre_beyond_mm: float
 
 
 class TaughtLevels(_Part):
@@ -268,23 +272,58 @@ def segment_axial(
         if choice is None:
             continue
         stack, windows = choice
-        volume = stack.volume
-        images = np.stack(
-            [normalise(sample_window(volume, index, window), segmenter.card.input) for index, _, window in windows]
-        )
-        probabilities = read_windows(images, segmenter)
-        plane = volume.grid.normal
-        tilt = float(np.degrees(np.arccos(np.clip(abs(plane @ np.asarray(disc.normal)), 0.0, 1.0))))
-        slices = tuple(
-            AxialSlice(index, volume.instances[index], offset, tilt, window, images[i], probabilities[i])
-            for i, (index, offset, window) in enumerate(windows)
-        )
+        slices = _read_slices(stack.volume, disc, windows, segmenter)
+        moved = recentred_margin(slices, disc, segmenter.card.classes)
+        if moved is not None:
+            again = slice_windows(stack.volume, moved, np.asarray(disc.normal), segmenter.spacing_mm)
+            slices = _read_slices(stack.volume, disc, again, segmenter) if again else slices
         offsets = np.array([item.offset_mm for item in slices])
         step = float(np.max(np.diff(offsets))) if len(offsets) > 1 else float("inf")
-        labels = label_map(volume, slices)
+        labels = label_map(stack.volume, slices)
         depths = read_depths(slices, recess)
         readings.append(AxialReading(disc, stack, segmenter.card.classes, slices, step, labels, depths))
     return tuple(readings)
+
+
+def _read_slices(
+    volume: Volume, disc: Disc, windows: Sequence[tuple[int, float, Window]], segmenter: Segmenter
+) -> tuple[AxialSlice, ...]:
+    images = np.stack(
+        [normalise(sample_window(volume, index, window), segmenter.card.input) for index, _, window in windows]
+    )
+    probabilities = read_windows(images, segmenter)
+    cosine = np.clip(abs(volume.grid.normal @ np.asarray(disc.normal)), 0.0, 1.0)
+    tilt = float(np.degrees(np.arccos(cosine)))
+    return tuple(
+        AxialSlice(index, volume.instances[index], offset, tilt, window, images[i], probabilities[i])
+        for i, (index, offset, window) in enumerate(windows)
+    )
+
+
+def recentred_margin(slices: Sequence[AxialSlice], disc: Disc, classes: Sequence[str]) -> FloatArray | None:
+    """The disc's margin (3,) moved within its plane to where the sac says it is; None where it lies well or no sac is seen."""
+    settings = reading().window
+    low, high = reading().slices.recess_mm
+    anchor, normal = np.asarray(disc.posterior_margin_lps), np.asarray(disc.normal)
+    found = []
+    for item in slices:
+        sac = item.probabilities[classes.index("thecal_sac")].astype(np.float64)
+        if not low <= item.offset_mm <= high or sac.sum() * item.window.pixel_mm**2 < _SMALLEST_SAC_MM2:
+            continue
+        rows, columns = np.mgrid[: item.window.size, : item.window.size]
+        middle = (item.window.size - 1) / 2
+        right = (float((sac * columns).sum() / sac.sum()) - middle) * item.window.pixel_mm
+        down = (float((sac * rows).sum() / sac.sum()) - middle) * item.window.pixel_mm - settings.anterior_mm
+        found.append((right, down - settings.sac_behind_margin_mm))
+    if not found:
+        return None
+    left_mm, back_mm = np.mean(found, axis=0)
+    if float(np.hypot(left_mm, back_mm)) <= settings.recentre_beyond_mm:
+        return None
+    left = _PATIENT_LEFT - (_PATIENT_LEFT @ normal) * normal
+    left = left / np.linalg.norm(left)
+    moved: FloatArray = anchor + left_mm * left + back_mm * np.cross(normal, left)
+    return moved
 
 
 def _best_stack(

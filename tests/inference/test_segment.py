@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from inference.segment import class_names, mirrored_average, sample_window, slice_windows
-from tests.inference.axial_scene import MARGIN, PIXEL_MM, paint, painted_reading, stack
+from inference.segment import class_names, mirrored_average, recentred_margin, sample_window, slice_windows
+from tests.inference.axial_scene import MARGIN, PIXEL_MM, disc, paint, painted_reading, stack
 
 ORDERS = list(itertools.product([False, True], repeat=3))
 UP = np.array([0.0, 0.0, 1.0])
@@ -99,3 +99,18 @@ def test_nothing_is_labelled_outside_the_slices_that_were_read() -> None:
 def test_a_level_with_other_discs_normal_against_the_slices_is_not_read() -> None:
     sagittal_like = np.array([1.0, 0.0, 0.0])
     assert slice_windows(stack().volume, MARGIN, sagittal_like, PIXEL_MM) == []
+
+
+def test_misplaced_disc_is_moved_to_where_the_sac_says_it_is() -> None:
+    wrong = MARGIN + np.array([7.0, -9.0, 0.0])
+    level = disc(posterior_margin_lps=tuple(wrong))
+    reading = painted_reading(level=level)
+    moved = recentred_margin(reading.slices, level, reading.classes)
+    assert moved is not None
+    assert np.linalg.norm(moved - MARGIN) < 1.0
+
+
+def test_disc_that_lies_well_stays_where_it_is() -> None:
+    level = disc(posterior_margin_lps=tuple(MARGIN + np.array([1.5, -2.0, 0.0])))
+    reading = painted_reading(level=level)
+    assert recentred_margin(reading.slices, level, reading.classes) is None
