@@ -20,6 +20,8 @@ _LEVELS = ("L1-L2", "L2-L3", "L3-L4", "L4-L5", "L5-S1")
 _FIRST_DISC, _PITCH = 78, 62
 _RECESS, _FORAMEN, _BEYOND, _ROOT_END = 33, 74, 96, 128
 """Distances of the scheme from the midline, in drawing units."""
+_SHIFT = {"herniation": -8, "recess_stenosis": 13, "foraminal_stenosis": 0}
+"""Down from the disc, so that a herniation and a narrow recess of one place do not cover each other."""
 _COLUMN, _LINE, _WRAP = 292, 14, 42
 """Inner edge of the lists beside the roots, line height and characters a line."""
 _INK, _MINOR, _BONE, _DISC, _SAC = "#16191d", "#59616b", "#eceae4", "#d8dde2", "#cfe0ea"
@@ -172,7 +174,7 @@ def _finding(top: ET.Element, finding: Finding, verdict: str) -> None:
         "stroke": _OPEN if verdict == "indeterminate" else _MATCH if matches else _INK,
         "stroke_width": 2.2,
     }
-    y = _disc_y(finding.level)
+    y = _disc_y(finding.level) + _SHIFT.get(finding.kind, 0)
     for offset in _place(finding.side, finding.kind, finding.zone):
         x = CENTRE + offset
         _shape(top, finding.kind, x, y, style)
@@ -193,7 +195,7 @@ def _shape(top: ET.Element, kind: str, x: float, y: float, style: dict[str, obje
 
 def _withheld(top: ET.Element, item: Withheld) -> None:
     zone = "foraminal" if item.kind == "foraminal_stenosis" else "central" if item.side is None else None
-    y = _disc_y(str(item.level)) + (14 if item.kind in {"herniation", "canal_stenosis"} else 0)
+    y = _disc_y(str(item.level)) + _SHIFT.get(item.kind, 14)
     for offset in _place(item.side, item.kind, zone):
         _diamond(top, CENTRE + offset, y)
 

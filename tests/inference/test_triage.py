@@ -235,3 +235,11 @@ def test_key_strength_is_the_lowest_of_foot_knee_and_calf_on_either_side() -> No
     assert "TR-05" not in tiers(triage(case({EHL: "0"}, {"mrc.gluteus_medius": "0"}, **at(3))))
     for sign in ({"sen.pin.L4": "absent"}, {"ref.patellar": 0}, {"umn.clonus": "present"}, {"ref.achilles": 4}):
         assert tiers(triage(case(sign, rf__fever=True)))["TR-09"] == "T1"
+
+
+def test_of_an_entered_onset_and_dates_that_differ_the_more_recent_one_counts() -> None:
+    """D-05: triage takes the worse of two contradicting values."""
+    dates = {"time__exam_date": "2024-03-20", "time__onset_date": "2024-03-10"}
+    for entered in (4, 400):
+        assert "TR-05" in tiers(triage(case(WEAK2, time__onset_days=entered, **dates)))
+    assert "TR-05" in tiers(triage(case(WEAK2, time__onset_days=10, **(dates | {"time__onset_date": "2023-03-10"}))))
