@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from dicom_io.geometry import Grid, SourceInstance, Volume, slice_affine
 from dicom_io.study import Stack
+from inference.localize import Disc
 from inference.segment import AxialReading, AxialSlice, class_names, label_map, slice_windows
 
 PIXEL_MM = 0.6
@@ -17,17 +18,23 @@ MARGIN = np.array([4.0, -7.0, 12.0])
 """Midline point of the posterior disc margin."""
 
 
-def disc(**changes: Any) -> Any:
+def disc(**changes: Any) -> Disc:
     """A disc whose plane is level, with its posterior margin at MARGIN."""
-    values = {
-        "name": "L4-L5",
-        "normal": (0.0, 0.0, 1.0),
-        "posterior_margin_lps": tuple(MARGIN),
-        "centre_lps": tuple(MARGIN - [0, 17, 0]),
-        "herniation_probability": None,
-        "confidence": 0.9,
-    }
-    return SimpleNamespace(**{**values, **changes})
+    level = Disc(
+        name="L4-L5",
+        basis="painted",
+        confidence=0.9,
+        alternative_name=None,
+        centre_lps=MARGIN - [0, 17, 0],
+        normal=np.array([0.0, 0.0, 1.0]),
+        posterior_margin_lps=MARGIN,
+        anterior_margin_lps=MARGIN - [0, 34, 0],
+        height_mm=8.0,
+        ap_mm=34.0,
+        volume_mm3=10_000.0,
+        source_slice=0,
+    )
+    return replace(level, **changes)
 
 
 def paint(
@@ -79,7 +86,9 @@ def stack(
     return Stack(volume, role, "painted", "1.2.3", 1, "", 100.0, 4000.0)
 
 
-def painted_reading(source: Stack | None = None, level: Any = None, sub: int = 4, **shape: float) -> AxialReading:
+def painted_reading(
+    source: Stack | None = None, level: Disc | None = None, sub: int = 4, **shape: float
+) -> AxialReading:
     """What a network without error would have read: probabilities are the painted classes averaged over each pixel."""
     source, level = source or stack(), level or disc()
     classes = class_names()

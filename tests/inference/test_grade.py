@@ -47,7 +47,7 @@ def site(item: Finding | Withheld) -> tuple[str, str | None]:
 
 
 def at(level: str, **shape: float) -> AxialReading:
-    named = disc(name=level, posterior_margin_lps=tuple(MARGIN))
+    named = disc(name=level, posterior_margin_lps=MARGIN)
     return painted_reading(stack(), named, **shape)
 
 

@@ -162,7 +162,7 @@ def test_undecided_network_is_not_measured() -> None:
 
 
 def test_reading_of_another_disc_height_finds_other_slices() -> None:
-    higher = disc(posterior_margin_lps=tuple(MARGIN + np.array([0, 0, 8.0])))
+    higher = disc(posterior_margin_lps=MARGIN + np.array([0, 0, 8.0]))
     assert {item.index for item in painted_reading(level=higher).slices} != {
         item.index for item in painted_reading().slices
     }

@@ -103,7 +103,7 @@ def test_a_level_with_other_discs_normal_against_the_slices_is_not_read() -> Non
 
 def test_misplaced_disc_is_moved_to_where_the_sac_says_it_is() -> None:
     wrong = MARGIN + np.array([7.0, -9.0, 0.0])
-    level = disc(posterior_margin_lps=tuple(wrong))
+    level = disc(posterior_margin_lps=wrong)
     reading = painted_reading(level=level)
     moved = recentred_margin(reading.slices, level, reading.classes)
     assert moved is not None
@@ -111,6 +111,6 @@ def test_misplaced_disc_is_moved_to_where_the_sac_says_it_is() -> None:
 
 
 def test_disc_that_lies_well_stays_where_it_is() -> None:
-    level = disc(posterior_margin_lps=tuple(MARGIN + np.array([1.5, -2.0, 0.0])))
+    level = disc(posterior_margin_lps=MARGIN + np.array([1.5, -2.0, 0.0]))
     reading = painted_reading(level=level)
     assert recentred_margin(reading.slices, level, reading.classes) is None
