@@ -42,8 +42,9 @@ _SKIP = {
     "missing_shown",
     "missing_worth_bits",
     "bands",
+    "cut",
 }
-"""Whole numbers too small for 20 % to change, and numbers that no verdict reads."""
+"""Whole numbers too small for 20 % to change, numbers that no verdict reads, and grades of the MRC scale: full strength is 5."""
 
 Path_ = tuple[str, ...]
 
@@ -281,10 +282,10 @@ def evaluate_clinical(count: int = 20, draws: int = 20, patients: int = 600, plo
     )
     lines.append(f"  {'patients':38s} {'known from':12s} root  area  sens  spec   LR+   n")
     for item in told:
-        ratio = item.sensitivity / max(1 - item.specificity, 1e-9)
+        ratio = f"{item.sensitivity / (1 - item.specificity):5.1f}" if 0 < item.specificity < 1 else "    -"
         lines.append(
             f"  {item.population:38s} {item.source:12s} {item.root:4s} {item.auc:5.2f} {item.sensitivity:5.2f} "
-            f"{item.specificity:5.2f} {ratio:5.1f} {item.n:4d}"
+            f"{item.specificity:5.2f} {ratio} {item.n:4d}"
         )
     return "\n".join(lines)
 
@@ -317,15 +318,15 @@ def draw_plot(told: Sequence[Told], path: Path) -> None:
             values = [item.auc for item in told if item.population == population.name and item.source == source]
             spots = [number + (place - 1) * 0.26 for number in range(len(values))]
             axis.bar(spots, values, width=0.24, color=colours[source], label=source)
-        axis.axhline(0.83, color="#16191d", linewidth=0.8, linestyle="--")
+        axis.axhline(0.83, color="#16191d", linewidth=0.8, linestyle="--", label="history, examination: Vroomen 2002")
         axis.set_title(population.name, fontsize=8)
         axis.set_xticks(range(len(_READ_ROOTS)), _READ_ROOTS, fontsize=8)
         axis.set_ylim(0.5, 1.0)
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("area under the curve", fontsize=8)
-    axes[0].text(-0.42, 0.835, "history and examination, Vroomen 2002", fontsize=6.5)
-    axes[-1].legend(fontsize=7, frameon=False, loc="upper right", ncols=1)
-    figure.tight_layout()
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=7, frameon=False, loc="upper center", ncols=4)
+    figure.tight_layout(rect=(0, 0, 1, 0.93))
     figure.savefig(path, dpi=100)
     plt.close(figure)

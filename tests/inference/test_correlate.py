@@ -206,6 +206,12 @@ def test_a_muscle_that_was_not_examined_is_not_full(blank: str) -> None:
     assert "DX-02" not in judged(exam({name: grade for name, grade in both.items() if name != blank})).rules_fired
 
 
+@pytest.mark.parametrize("side", ["left", "right", "both", "midline"])
+def test_canal_stenosis_acts_on_both_sides_whatever_side_is_written(side: str) -> None:
+    (found,) = images({"level": "L4-L5", "side": side, "condition": "canal_stenosis", "severity": "severe"}).findings
+    assert set(reach(found).endangered()) == {(s, r) for s in ("left", "right") for r in ("L5", "S1")}
+
+
 def test_v01_a_fitting_extrusion_explains() -> None:
     """S-01."""
     result = judged(exam(L5), finding())
