@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 
 from service.jobs import Worker
 from service.problems import Problem
+from service.reception import Reception
 from service.settings import Settings
 from service.store import Store
 
@@ -30,9 +31,14 @@ def _uploads(request: Request) -> asyncio.Semaphore:
     return cast(asyncio.Semaphore, request.app.state.uploads)
 
 
+def _reception(request: Request) -> Reception:
+    return cast(Reception, request.app.state.reception)
+
+
 TheSettings = Annotated[Settings, Depends(_settings)]
 TheStore = Annotated[Store, Depends(_store)]
 TheWorker = Annotated[Worker, Depends(_worker)]
+TheReception = Annotated[Reception, Depends(_reception)]
 TheUploads = Annotated[asyncio.Semaphore, Depends(_uploads)]
 
 

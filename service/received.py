@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import re
 import shutil
 import tempfile
@@ -15,9 +16,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from configs.loader import limits
@@ -27,7 +29,6 @@ from dicom_io.header import Header
 from dicom_io.isolation import Examined
 from service.tables import ArrivalRow, ObjectRow
 
-Level = str  # "study", "series" or "instance"
 _PASSING = frozenset({"CHILD_TIME", "CHILD_DIED"})  # verdicts that another look at the same bytes may change
 
 
@@ -73,35 +74,48 @@ class Objects:
     def receive(self, data: bytes, examined: Examined) -> str:
         """Keep a judged object durably and enter it. Returns SOP_UID_CONFLICT when other bytes hold its place, else "".
 
-        Raises NotKeptError when the disk or the study is full, OSError when the disk fails: then nothing is acknowledged.
+        Raises NotKeptError when the disk or the study is full or the index is locked, OSError when the disk fails: then nothing
+        is acknowledged.
         """
         if shutil.disk_usage(self._root).free - len(data) < self._low_water_bytes:
             raise NotKeptError("NO_SPACE")
         header = examined.verdict.header
         if header is not None:
-            self._check_study(header.study_instance_uid, len(data))
-        with tempfile.NamedTemporaryFile(dir=self._root / "incoming", delete=False) as spooled:
-            spooled.write(data)
-        path = Path(spooled.name)
+            self._check_study(header.study_instance_uid, examined.digest, len(data))
+        if self._spool_and_keep(data) != examined.digest:
+            raise OSError(errno.EIO, "what was written is not what came in")
         try:
-            digest = self._keep(path)
+            return self._enter(examined, len(data))
+        except OperationalError as error:
+            raise NotKeptError("INDEX_BUSY") from error
+
+    def _spool_and_keep(self, data: bytes) -> str:
+        descriptor, name = tempfile.mkstemp(dir=self._root / "incoming")
+        path = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as spooled:
+                spooled.write(data)
+            return self._keep(path)
         finally:
             path.unlink(missing_ok=True)
-        if digest != examined.digest:
-            raise OSError(errno.EIO, "what was written is not what came in")
+
+    def _enter(self, examined: Examined, size: int) -> str:
+        header, digest = examined.verdict.header, examined.digest
         with self._write() as session:
             clash = _clash(session, header, digest) if header is not None else ""
             known = session.get(ObjectRow, digest)
             if known is not None and known.code not in _PASSING:
                 return clash
-            session.merge(_row(self._original(digest).relative_to(self._root), digest, len(data), examined, clash))
+            session.merge(_row(self._original(digest).relative_to(self._root), digest, size, examined, clash))
             study = header.study_instance_uid if header is not None else ""  # set aside unread: listed, and of no study
             session.merge(ArrivalRow(study_instance_uid=study, waiting=study != "", code=""))
         return clash
 
-    def _check_study(self, study: str, size: int) -> None:
+    def _check_study(self, study: str, digest: str, size: int) -> None:
         counted = select(func.count(), func.coalesce(func.sum(ObjectRow.size), 0))
         with self._read() as session:
+            if session.get(ObjectRow, digest) is not None:
+                return  # sent again: takes up nothing
             objects, total = session.execute(counted.where(ObjectRow.study_instance_uid == study)).one()
         bounds = limits().network
         if objects >= bounds.max_study_objects or total + size > bounds.max_study_bytes:
@@ -130,7 +144,7 @@ class Objects:
             order = (ObjectRow.series_instance_uid, ObjectRow.sop_instance_uid, ObjectRow.digest)
             return [_kept(self._root, row) for row in session.scalars(query.order_by(*order))]
 
-    def groups(self, level: Level, study: str | None = None) -> Iterator[Group]:
+    def groups(self, level: Literal["study", "series"], study: str | None = None) -> Iterator[Group]:
         """Studies, or series (of a study), as a search shows them, ordered by UID."""
         columns = [ObjectRow.study_instance_uid] + ([ObjectRow.series_instance_uid] if level == "series" else [])
         query = (

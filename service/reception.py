@@ -37,9 +37,9 @@ class Reception:
         self._listener = None if settings.dicom_port is None else _listen(store, settings)
 
     @property
-    def dicom_port(self) -> int | None:
-        """Port of the listener, None when there is none."""
-        return self._listener.port if self._listener else None
+    def ready(self) -> bool:
+        """Whether studies are entered, and objects taken if they should be."""
+        return self._thread.is_alive() and (self._listener is None or self._listener.alive)
 
     def start(self) -> None:
         """Begin to enter studies."""

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 
 from inference.doctor import weight_checks
-from service.access import TheSettings, TheStore, TheWorker
+from service.access import TheReception, TheSettings, TheStore, TheWorker
 
 router = APIRouter(tags=["health"])
 
@@ -21,8 +21,8 @@ def healthz() -> dict[str, str]:
 
 
 @router.get("/readyz")
-def readyz(store: TheStore, worker: TheWorker, settings: TheSettings) -> JSONResponse:
-    """200 when index, weights, disk and worker are all good, 503 otherwise, with each of them."""
+def readyz(store: TheStore, worker: TheWorker, reception: TheReception, settings: TheSettings) -> JSONResponse:
+    """200 when index, weights, disk, worker and reception are all good, 503 otherwise, with each of them."""
     try:
         database = store.answers()
     except SQLAlchemyError:
@@ -32,6 +32,7 @@ def readyz(store: TheStore, worker: TheWorker, settings: TheSettings) -> JSONRes
         "weights": all(check.good for check in weight_checks()),
         "disk": shutil.disk_usage(store.root).free >= settings.low_water_bytes,
         "worker": worker.alive,
+        "reception": reception.ready,
     }
     ready = all(checks.values())
     return JSONResponse(

@@ -7,6 +7,7 @@ import gc
 import io
 import random
 import socket
+import sqlite3
 import ssl
 import struct
 import subprocess
@@ -199,7 +200,37 @@ def test_full_disk_is_told_and_nothing_is_kept(tmp_path: Path) -> None:
 def test_study_beyond_its_limit_is_told(listening: Listen, monkeypatch: pytest.MonkeyPatch) -> None:
     bounds = limits().network.model_copy(update={"max_study_objects": 2})
     monkeypatch.setattr("service.received.limits", lambda: limits().model_copy(update={"network": bounds}))
-    assert _stored(listening().port, list(numbered(3))) == [0, 0, 0xA700]
+    port, objects = listening().port, list(numbered(3))
+    assert _stored(port, objects) == [0, 0, 0xA700]
+    assert _stored(port, objects[:2]) == [0, 0], "what is there already takes up nothing"
+
+
+def test_locked_index_is_told_and_the_object_taken_when_it_is_free(
+    listening: Listen, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.store._BUSY_MS", 100)
+    locked = Store(store.root)  # opened with the short patience
+    listener = listen(ListenerSettings("RECESS"), locked.objects.receive, locked.objects.confirm)
+    other = sqlite3.connect(store.root / "index.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    one = list(numbered(1))
+    assert _stored(listener.port, one) == [0xA700]
+    other.execute("ROLLBACK")
+    other.close()
+    assert _stored(listener.port, one) == [0]
+    listener.close()
+    locked.close()
+
+
+def test_disk_that_fills_up_while_writing_leaves_nothing_in_the_spool(
+    listening: Listen, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path) -> str:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(store.objects, "_keep", full)
+    assert _stored(listening().port, list(numbered(1))) == [0xA700]
+    assert list(store.incoming.iterdir()) == []
 
 
 def test_association_under_another_title_is_rejected(listening: Listen) -> None:
