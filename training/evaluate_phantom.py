@@ -24,7 +24,9 @@ _GRADES = ("normal_mild", "moderate", "severe")
 _LATERAL_MM = 3.0
 """A herniation centred farther than this from the midline has a side that must be right."""
 _DIFFERENT_MM = 2.0
-"""Recesses of one disc that differ by more than this must come out in the right order."""
+_WIDE_MM = 5.0
+"""Recesses of one disc that differ by more than _DIFFERENT_MM must come out in the right order, unless both are wide (Ciric 1980:
+5 mm and more are normal) and there is no side to name."""
 _NEAR_MM = 8.0
 
 
@@ -82,7 +84,9 @@ def compare(report: Report, truth: Mapping[str, Any]) -> Compared:
             if (depth := depths[side]) is not None:
                 recess.append((depth, level[side]["recess_depth_soft_mm"]))
         difference = level["left"]["recess_depth_soft_mm"] - level["right"]["recess_depth_soft_mm"]
-        if abs(difference) > _DIFFERENT_MM and depths["left"] is not None and depths["right"] is not None:
+        narrower = min(level[side]["recess_depth_soft_mm"] for side in _SIDES)
+        named = abs(difference) > _DIFFERENT_MM and narrower < _WIDE_MM
+        if named and depths["left"] is not None and depths["right"] is not None:
             sided += 1
             if (depths["left"] - depths["right"]) * difference <= 0:
                 wrong.append(f"{name} recess")
@@ -132,7 +136,8 @@ def figures(compared: Sequence[Compared]) -> list[str]:
     lines = [
         f"{len(compared)} simulated studies, seeds from {compared[0].seed}, levels {' and '.join(anatomy().read_levels)}",
         f"levels named and placed within {_NEAR_MM:g} mm: {2 * len(compared) - off}/{2 * len(compared)}",
-        f"side right in {len(compared) - len(wrong)}/{len(compared)} studies ({sided} sided comparisons)",
+        f"side right in {len(compared) - len(wrong)}/{len(compared)} studies ({sided} comparisons: lateral herniations, and recesses that "
+        f"differ by {_DIFFERENT_MM:g} mm with the narrower under {_WIDE_MM:g} mm)",
         f"recess depth: {_agreement(recess, 'mm')}; withheld {sites - len(recess)}/{sites} ({(sites - len(recess)) / sites:.1%})",
         f"recess severity: weighted kappa {_kappa(recess, recess_severity):.2f} (n = {len(recess)})",
         f"sac area: {_agreement(areas, 'mm2')}; severity weighted kappa {_kappa(areas, canal_severity):.2f}",
