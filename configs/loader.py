@@ -197,6 +197,7 @@ class ScopeLimits(_Strict):
     text_pixels: int
     text_fraction: float
     text_contrast: float
+    text_percentile: float
     text_filled: float
 
 

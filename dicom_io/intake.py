@@ -84,8 +84,8 @@ def _read_file(path: Path, most: int) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise EntryError("NOT_REGULAR" if path.is_symlink() else "IO") from error
+    state = os.fstat(descriptor)
     with os.fdopen(descriptor, "rb") as stream:
-        state = os.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode):
             raise EntryError("NOT_REGULAR")
         if state.st_size > most:

@@ -47,10 +47,22 @@ def has_text(item: Slice) -> bool:
 
     Clipped tissue has bright neighbours and is no text. Text in another than the highest value is not seen.
     """
+    return _strokes_of(item, item.extremes[1])
+
+
+def may_have_text(item: Slice) -> bool:
+    """Like `has_text` for every bright value that stands out by its number: what leaves the house is looked at more strictly."""
+    values, counts = np.unique(item.stored, return_counts=True)
+    bright = values > np.percentile(item.stored, limits().scope.text_percentile)
+    often = counts >= limits().scope.text_pixels
+    return any(_strokes_of(item, int(value)) for value in values[bright & often]) or has_text(item)
+
+
+def _strokes_of(item: Slice, value: int) -> bool:
     bounds = limits().scope
     stored = item.stored
-    low, top = item.extremes
-    strokes = stored == top
+    low, top = item.extremes[0], value
+    strokes = stored == value
     count = int(np.count_nonzero(strokes))
     if not bounds.text_pixels <= count <= bounds.text_fraction * stored.size:
         return False

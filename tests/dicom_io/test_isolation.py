@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -99,3 +101,22 @@ def _read_or_error(folder: Path) -> Study | InputError:
         return read_study(folder)
     except InputError as error:
         return error
+
+
+def test_a_file_that_grows_while_it_is_read_is_not_taken(
+    on_disk: Writer, good_study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = on_disk([*good(0), ("growing", good(0)[0][1] + b"\0")])
+    growing = next(path for path in folder.iterdir() if path.stat().st_size == len(good(0)[0][1]) + 1)
+    opened = os.fdopen
+
+    def grown(descriptor: int, mode: str) -> IO[bytes]:
+        if os.fstat(descriptor).st_ino == growing.stat().st_ino:
+            with growing.open("ab") as stream:
+                stream.write(b"more")
+        return opened(descriptor, mode)
+
+    monkeypatch.setattr("dicom_io.intake.os.fdopen", grown)
+    study = read_study(folder)
+    assert {notice.code for notice in study.excluded} == {"GROWING"}
+    assert study.manifest_sha256 == good_study.manifest_sha256
