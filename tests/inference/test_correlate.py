@@ -212,6 +212,15 @@ def test_canal_stenosis_acts_on_both_sides_whatever_side_is_written(side: str) -
     assert set(reach(found).endangered()) == {(s, r) for s in ("left", "right") for r in ("L5", "S1")}
 
 
+def test_images_alone_never_implicate_a_root() -> None:
+    """With the images L5 is favoured, but the examination alone does not point there."""
+    result = judged(exam({TA: "4", TP: "5"}), finding(root_grade=3))
+    belief = next(item for item in result.roots if (item.side, item.root) == ("right", "L5"))
+    assert belief.p_with_imaging >= 0.5
+    assert belief.p_exam_only < 0.3
+    assert "right:L5" not in result.roots_implicated
+
+
 def test_v01_a_fitting_extrusion_explains() -> None:
     """S-01."""
     result = judged(exam(L5), finding())

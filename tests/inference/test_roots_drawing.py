@@ -138,3 +138,13 @@ def test_page_and_pdf_carry_the_drawing_with_its_words() -> None:
     without = report(with_exam=False)
     assert 'class="scheme"' not in render_html(without)
     assert len(render_pdf(made)) > len(render_pdf(without))
+
+
+@pytest.mark.parametrize(("side", "way"), [("left", 1), ("right", -1)])
+def test_roots_and_deficits_stand_on_the_side_of_the_patient(side: str, way: int) -> None:
+    top = drawn(report(side))
+    said = next(item for item in top.iter(f"{SVG}text") if item.text == "tibialis anterior")
+    assert (float(said.get("x", 0)) - CENTRE) * way > 0
+    thick = [item.get("d", "") for item in top.iter(f"{SVG}path") if item.get("stroke-width") == "4.5"]
+    start = float(thick[0].removeprefix("M").partition(",")[0])
+    assert (start - CENTRE) * way > 0
