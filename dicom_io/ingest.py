@@ -6,12 +6,10 @@ Nothing is decided by file order, names or descriptions; whatever is left out is
 from __future__ import annotations
 
 import hashlib
-import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +20,13 @@ from dicom_io.errors import NoUsableSeries, SeveralStudies, UnreadableInput
 from dicom_io.frames import Slice, slices_of
 from dicom_io.geometry import FloatArray
 from dicom_io.header import Header
+from dicom_io.identity import age_years, date_of, patient_conflict, patient_context
 from dicom_io.intake import opened
 from dicom_io.isolation import Examined, examine_all
 from dicom_io.pixels import has_text, is_blank, pixels_of
 from dicom_io.roles import Judged, judge, rank
 from dicom_io.stacks import Run, sort_series, volume_of
-from dicom_io.study import Notice, PatientContext, Stack, Study
+from dicom_io.study import Notice, Stack, Study
 
 _LOCALIZER = "localizer: few slices in mixed planes, or named so by the scanner"
 
@@ -164,7 +163,7 @@ def _crossed(examined: Sequence[Examined]) -> dict[str, list[Notice]]:
     found: dict[str, list[Notice]] = defaultdict(list)
     for items in owners.values():
         headers = [item.verdict.header for item in items if item.verdict.header is not None]
-        if len({header.study_instance_uid for header in headers}) > 1 and _patient_conflict(headers):
+        if len({header.study_instance_uid for header in headers}) > 1 and patient_conflict(headers):
             for item in items:
                 found[_study(item) or ""].append(notice("SOP_UID_CROSS_PATIENT", _series(item), item.name))
     return found
@@ -176,10 +175,10 @@ def _outcome(study: str, objects: list[Examined], lost: tuple[Notice, ...], reus
     excluded += [replace(_object_notice(i), series_instance_uid=_series(i)) for i in objects if i.verdict.code]
     accepted = _distinct([item for item in objects if item.verdict.state == "accepted"])
     headers = [item.verdict.header for item in objects if item.verdict.header is not None]
-    conflict = _patient_conflict(headers)
+    conflict = patient_conflict(headers)
     if conflict:
         return _refusal("PATIENT_CONFLICT", study, excluded, conflict)
-    if any(age is not None and age < limits().scope.min_age_years for age in map(_age_years, headers)):
+    if any(age is not None and age < limits().scope.min_age_years for age in map(age_years, headers)):
         return _refusal("AGE_SCOPE", study, excluded)
     warnings = _study_warnings(accepted, headers)
     taken: list[Examined] = []
@@ -203,7 +202,7 @@ def _outcome(study: str, objects: list[Examined], lost: tuple[Notice, ...], reus
         warnings.append(notice("FOR_MISMATCH"))
     return Study(
         study_instance_uid=study,
-        patient=_patient(headers, study),
+        patient=patient_context(headers, study),
         stacks=tuple(stacks),
         excluded=tuple(excluded),
         warnings=tuple(warnings),
@@ -237,43 +236,6 @@ def _distinct(objects: Sequence[Examined]) -> list[Examined]:
     return [item for _, item in sorted({item.digest: item for item in reversed(objects)}.items())]
 
 
-def _fold(name: str) -> str:
-    plain = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
-    return re.sub(r"[\s^=]+", " ", plain).strip().casefold()
-
-
-def _patient_conflict(headers: Sequence[Header]) -> str:
-    """What says that two patients share the study UID ("" = nothing). No value is printed."""
-    for keyword, values in (
-        ("Patient ID", {header.patient_id for header in headers}),
-        ("Issuer of Patient ID", {header.issuer_of_patient_id for header in headers}),
-        ("Patient's Name", _names(headers)),
-        ("Patient's Birth Date", {header.birth_date for header in headers} - {""}),
-        ("Patient's Sex", {header.sex for header in headers} - {"", "O"}),
-    ):
-        if len(values) > 1:
-            return f"{len(values)} values of {keyword}"
-    return ""
-
-
-def _names(headers: Sequence[Header]) -> set[str]:
-    """Different persons among the names: equal bytes are one name whatever character set they claim."""
-    if len({header.patient_name_bytes for header in headers}) == 1 and headers[0].patient_name_bytes:
-        return {headers[0].patient_name}
-    return {_fold(header.patient_name) for header in headers}
-
-
-def _age_years(header: Header) -> float | None:
-    """Age at the study in years, by Patient's Age, else by the dates; None when neither is told."""
-    told = re.fullmatch(r"(\d{3})([DWMY])", header.age)
-    if told:
-        return int(told.group(1)) / {"D": 365.25, "W": 52.18, "M": 12.0, "Y": 1.0}[told.group(2)]
-    born, examined = _date(header.birth_date), _date(header.study_date)
-    if born is None or examined is None or not born < examined:
-        return None
-    return examined.year - born.year - ((examined.month, examined.day) < (born.month, born.day))
-
-
 def _study_warnings(accepted: Sequence[Examined], headers: Sequence[Header]) -> list[Notice]:
     found: list[Notice] = []
     for code in OBJECT_WARNINGS:
@@ -295,7 +257,7 @@ def _study_warnings(accepted: Sequence[Examined], headers: Sequence[Header]) -> 
         found.append(notice("PROTOCOL"))
     if len({header.accession_number for header in headers} - {""}) > 1:
         found.append(notice("ACCESSION_VARIANT"))
-    days = [day for day in (_date(header.study_date) for header in headers) if day is not None]
+    days = [day for day in (date_of(header.study_date) for header in headers) if day is not None]
     if days and max(days) - min(days) > timedelta(days=1):
         found.append(notice("STUDY_DATE_SPREAD"))
     places: dict[str, set[str | None]] = defaultdict(set)
@@ -305,14 +267,6 @@ def _study_warnings(accepted: Sequence[Examined], headers: Sequence[Header]) -> 
     if any(len(series) > 1 for series in places.values()):
         found.append(notice("SOP_UID_REPEATED"))
     return found
-
-
-def _date(text: str) -> date | None:
-    match = re.fullmatch(r"(\d{4})\.?(\d{2})\.?(\d{2})", text)
-    try:
-        return date(*(int(part) for part in match.groups())) if match else None
-    except ValueError:
-        return None
 
 
 def _without_uid_conflicts(objects: Sequence[Examined]) -> tuple[list[Examined], list[Notice]]:
@@ -403,26 +357,3 @@ def _gathered(notices: Sequence[Notice]) -> list[Notice]:
         more = len([item for item in group if item.path]) - 1
         gathered.append(replace(first, text=f"{first.text} ({more + 1} objects)") if more > 0 else first)
     return sorted(gathered, key=lambda item: (item.series_instance_uid or "", item.code, item.text))
-
-
-def _patient(headers: Sequence[Header], study: str) -> PatientContext:
-    def known(values: list[str]) -> str:
-        return min((value for value in values if value), default="")
-
-    identity = "\0".join(
-        (known([h.issuer_of_patient_id for h in headers]), known([h.patient_id for h in headers]), study)
-    )
-    age = re.fullmatch(r"(\d{3})Y", known([h.age for h in headers]))
-    return PatientContext(
-        pseudonym="P-" + hashlib.sha256(identity.encode()).hexdigest()[:10],
-        patient_id=known([h.patient_id for h in headers]),
-        patient_name=known([h.patient_name for h in headers]),
-        birth_date=known([h.birth_date for h in headers]),
-        sex=known([h.sex for h in headers]),
-        age_years=int(age.group(1)) if age else None,
-        study_date=known([h.study_date for h in headers]),
-        study_time=known([h.study_time for h in headers]),
-        accession_number=known([h.accession_number for h in headers]),
-        study_id=known([h.study_id for h in headers]),
-        referring_physician=known([h.referring_physician for h in headers]),
-    )

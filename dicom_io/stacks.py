@@ -21,6 +21,7 @@ from dicom_io.geometry import FloatArray, Grid, SourceInstance, Volume, plane_of
 from dicom_io.study import Notice
 
 _MISSING_UP_TO_STEPS = 4.02  # a gap of at most three absent slices is a gap; a wider one separates two blocks
+_MOSTLY = 0.6  # of the gaps: two blocks lying into each other have shorter and longer ones in turn
 _SHEAR_RELATIVE = 0.02  # in-plane shift per step, relative to the step, from which the shift is told
 
 
@@ -175,11 +176,12 @@ def _overlapping(slices: list[Slice]) -> list[tuple[list[Slice], bool]]:
 
 
 def _even(gaps: FloatArray) -> bool:
-    """Whether all gaps are one step or whole multiples of it."""
+    """Whether most gaps are one step and the others whole multiples of it."""
     bounds = limits().geometry
     step = float(gaps.min())
     off = np.abs(gaps / step - np.round(gaps / step)) * step
-    return bool((off <= max(bounds.step_absolute_mm, bounds.step_relative * step)).all())
+    tolerance = max(bounds.step_absolute_mm, bounds.step_relative * step)
+    return bool((off <= tolerance).all() and np.mean(gaps <= step + tolerance) > _MOSTLY)
 
 
 def _follows(last: FloatArray, here: FloatArray, step: FloatArray, tolerance: float) -> bool:
