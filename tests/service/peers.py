@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pynetdicom.transport import AssociationSocket
 
 from configs.loader import anatomy
 from dicom_io.captures import write_capture, write_encapsulated_pdf
@@ -26,6 +27,17 @@ from dicom_io.sr import MeasuredValue, ReportedFinding, write_sr
 from tests.corpus.small_study import datasets, encode, good
 
 _ORTHANC_DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+
+
+def close_for_good(connection: AssociationSocket) -> None:
+    """pynetdicom's `_shutdown_socket` as it should be: the socket is closed also when the peer has gone already.
+
+    As it is, the socket of a failed association stays open until it is collected, which pytest counts as a fault of the tests.
+    """
+    if connection.socket is not None:
+        with suppress(OSError):
+            connection.socket.shutdown(socket.SHUT_RDWR)
+        connection.socket.close()
 
 
 def write_results(folder: Path, seed: int = 0) -> list[Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import io
 import random
 import socket
@@ -24,6 +23,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
+from pynetdicom.transport import AssociationSocket
 
 from configs.loader import limits
 from dicom_io.arrivals import NotKeptError, _Child
@@ -37,10 +37,7 @@ from service.sending import send_results
 from service.settings import Settings
 from service.store import Store
 from tests.corpus.small_study import good
-from tests.service.peers import certificate, free_port, numbered, orthanc, write_results
-
-# a calling pynetdicom leaves the socket of a refused or failed association to the garbage collector
-pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
+from tests.service.peers import certificate, close_for_good, free_port, numbered, orthanc, write_results
 
 MR, EXPLICIT = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.1.2.1"
 ECHO = "1.2.840.10008.1.1"
@@ -50,10 +47,9 @@ Listen = Callable[..., Listener]
 
 
 @pytest.fixture(autouse=True)
-def sockets_collected() -> Iterator[None]:
-    """Collects such sockets while the filter above holds."""
-    yield
-    gc.collect()
+def sockets_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sockets of callers that were refused or cut off are closed."""
+    monkeypatch.setattr(AssociationSocket, "_shutdown_socket", close_for_good)
 
 
 @pytest.fixture

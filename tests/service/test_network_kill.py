@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import os
 import random
@@ -19,20 +18,18 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pynetdicom import AE
 from pynetdicom.association import Association
+from pynetdicom.transport import AssociationSocket
 
 from service.store import Store
-from tests.service.peers import free_port, numbered, wait_for_port
+from tests.service.peers import close_for_good, free_port, numbered, wait_for_port
 
 MR, EXPLICIT = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.1.2.1"
-# a calling pynetdicom leaves the socket of a failed association to the garbage collector
-pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
 
 
 @pytest.fixture(autouse=True)
-def sockets_collected() -> Iterator[None]:
-    """Collects such sockets while the filter above holds."""
-    yield
-    gc.collect()
+def sockets_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sockets of callers that were refused or cut off are closed."""
+    monkeypatch.setattr(AssociationSocket, "_shutdown_socket", close_for_good)
 
 
 class _Sender(threading.Thread):
