@@ -9,7 +9,6 @@ ifneq ($(PIP_FIND_LINKS),)
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 endif
 TORCH_BACKEND := $(if $(UV_FIND_LINKS),,--torch-backend=auto)
-export PYTHONWARNINGS ?= default
 DEMO := demo
 
 .PHONY: env demo test serve check bench soak clean
