@@ -38,8 +38,10 @@ check: env  ## lint, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: env  ## wall time and peak memory of a whole analysis
+bench: env  ## wall time and peak memory of a whole analysis; ingest beside plain pydicom; the correlation
 	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench_ingest
+	$(BIN)/python -m tests.inference.bench_correlate
 
 soak: env  ## long runs of the property tests
 	RECESS_SOAK=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q -m "soak"

@@ -23,9 +23,11 @@ _FLOOR_S, _FLOOR_GIB = 60.0, 4.0
 
 def run_whole(study: Path, out: Path, device: str) -> tuple[float, float, int]:
     """Wall seconds, peak resident GiB of the command with its children (the larger one) and its exit code."""
-    command = [sys.executable, "-m", "service.cli", "analyze", str(study), "--out", str(out), "--device", device, "-q"]
+    program = str(Path(sys.executable).with_name("recess"))
     start = time.perf_counter()
-    pid = os.spawnv(os.P_NOWAIT, sys.executable, command)
+    quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+    arguments = [program, "analyze", str(study), "--out", str(out), "--device", device, "-q"]
+    pid = os.posix_spawn(program, arguments, os.environ, file_actions=quiet)
     _, status, usage = os.wait4(pid, 0)
     return time.perf_counter() - start, usage.ru_maxrss * 1024 / _GIB, os.waitstatus_to_exitcode(status)
 

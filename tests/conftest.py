@@ -24,13 +24,13 @@ def recess_data() -> Path:
     return path
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Long runs belong to `make soak`: they are left out unless it asks for them."""
     if os.environ.get("RECESS_SOAK") == "1":
         return
-    for item in items:
-        if item.get_closest_marker("soak"):
-            item.add_marker(pytest.mark.skip(reason="long run: make soak"))
+    long_runs = [item for item in items if item.get_closest_marker("soak")]
+    config.hook.pytest_deselected(items=long_runs)
+    items[:] = [item for item in items if not item.get_closest_marker("soak")]
 
 
 @pytest.fixture(scope="session")
