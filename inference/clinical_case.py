@@ -95,11 +95,12 @@ def share_of(case: Case, deficit: Deficit, roots: tuple[RootKey, ...], with_caud
     shares, cut = case.shares[deficit], model().verdict.root_counts_from_weight
     if deficit.side == "general":
         return shares["CES"] if with_cauda else 0.0
-    return sum(shares[root] for side, root in roots if side == deficit.side and _root_weight(deficit.sign, root) >= cut)
+    carried = (shares[root] for side, root in roots if side == deficit.side and _root_weight(deficit.sign, root) >= cut)
+    return round(sum(carried), 9)  # the last digits depend on the order of summing
 
 
 def weighted_share(case: Case, roots: tuple[RootKey, ...], with_cauda: bool) -> float:
     """Share of all scored deficits, by weight, that some roots carry; 0 when nothing is scored."""
     if not case.deficits:
         return 0.0
-    return sum(d.weight * share_of(case, d, roots, with_cauda) for d in case.deficits) / case.total_weight
+    return round(sum(d.weight * share_of(case, d, roots, with_cauda) for d in case.deficits) / case.total_weight, 9)

@@ -42,8 +42,16 @@ def missing_items(case: Case, capped: bool) -> tuple[tuple[MissingItem, ...], tu
     order = sorted(worth, key=lambda key: (_is_study(key), -round(bits[key], 6), key.partition(":")[2], key))
     chosen = [key for key in lead if key in bits] + order
     rules = (["N-01"] if lead else []) + (["N-02"] if chosen else [])
-    items = [MissingItem(field=key, expected_information=round(bits[key], 4)) for key in chosen[: cut.missing_shown]]
+    shown = chosen[: cut.missing_shown]
+    if len(chosen) > len(shown) > 0 and _are_twins(shown[-1], chosen[len(shown)], bits):
+        shown.append(chosen[len(shown)])
+    items = [MissingItem(field=key, expected_information=round(bits[key], 4)) for key in shown]
     return tuple(items), tuple(rules)
+
+
+def _are_twins(one: str, other: str, bits: dict[str, float]) -> bool:
+    """The same entry on both sides, worth the same: shown together, so that no side is preferred."""
+    return one.partition(":")[2] == other.partition(":")[2] and round(bits[one], 6) == round(bits[other], 6)
 
 
 def _field(sign: str) -> str | None:

@@ -58,12 +58,17 @@ def _belief(case: Case, roots: tuple[RootKey, ...], with_cauda: bool) -> _Belief
         forms = [g for g, (name, _) in enumerate(engine.SHARED_STATES) if name == "CES"]
         base = max(base, float(case.base.shared[forms].sum()))
     return _Belief(
-        joint=max(most(case.joint, start), joint),
-        clinical=max(most(case.clinical, start), clinical),
-        joint_any=max(most(case.joint, 1), joint),
-        clinical_any=max(most(case.clinical, 1), clinical),
-        base_any=base,
+        joint=_level(max(most(case.joint, start), joint)),
+        clinical=_level(max(most(case.clinical, start), clinical)),
+        joint_any=_level(max(most(case.joint, 1), joint)),
+        clinical_any=_level(max(most(case.clinical, 1), clinical)),
+        base_any=_level(base),
     )
+
+
+def _level(value: float) -> float:
+    """A probability without the last digits, which depend on the order of summing: a limit that is just met is met on either side."""
+    return round(value, 9)
 
 
 def judge(case: Case, finding: ImagingFinding) -> Judged:
