@@ -186,6 +186,8 @@ class SideLimits(_Strict):
     turned_margin: float
     shift_margin: float
     swapped_margin: float
+    warn_shift_mm: float
+    withhold_shift_mm: float
 
 
 class ScopeLimits(_Strict):

@@ -24,6 +24,7 @@ from inference.provenance import NETWORKS, result_key, software
 from inference.report import ModelUsed, Report, ReportWarning, Runtime
 from inference.roots import Imaging, imaging_from_report
 from inference.segment import LabelMap, segment_axial
+from inference.side_check import SideCheck, check_sides, withhold_unsafe
 
 if TYPE_CHECKING:
     from inference.render.pictures import KeyPicture
@@ -143,13 +144,14 @@ def analyze(
     axial = segment_axial(axial_stacks, spine.discs, engine.axial, engine.recess)
     steps.begin("findings")
     findings, withheld = read_levels(spine.discs, axial, engine.axial.card, axial_t2=bool(axial_stacks))
+    findings, withheld, sides = withhold_unsafe(findings, withheld, _compare_planes(stack, axial_stacks))
     steps.begin("correlation")
     imaging = imaging_from_report(findings, withheld, numbering=spine.numbering)
     assessment = assess(exam, imaging, first_read, findings, withheld, language=language)
     report = Report(
         **_provenance(study.manifest_sha256, engine, exam, first_read),
         study=study_read(study, spine.numbering),
-        warnings=warnings_of((*study.warnings, *study.excluded, *stack.warnings, *spine.warnings)),
+        warnings=warnings_of((*study.warnings, *study.excluded, *stack.warnings, *spine.warnings, *sides)),
         levels=tuple(level_read(disc) for disc in reversed(spine.discs)),
         findings=with_roots(findings, imaging),
         withheld=withheld,
@@ -169,6 +171,13 @@ def abstain(
     """The report on an input in which no series may be measured: its reason, what was left out, no finding."""
     manifest = hashlib.sha256(str(refusal).encode()).hexdigest()
     return Reading(_abstention(manifest, None, exam, first_read, refusal.code, str(refusal), refusal.notices, language))
+
+
+def _compare_planes(sagittal: Stack, axial: Sequence[Stack]) -> SideCheck:
+    """The side check, where both planes are T2-like; other pairs look too different to compare."""
+    if not axial or sagittal.role == "sagittal_t1":
+        return SideCheck(False, False, "there are no two T2-weighted planes to compare")
+    return check_sides(sagittal.volume, [stack.volume for stack in axial])
 
 
 def _find_spine(stacks: Sequence[Stack], engine: Engine) -> tuple[Localization, Stack]:

@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from configs.loader import limits
 from dicom_io.geometry import FloatArray, Grid, Volume
+from dicom_io.study import Notice
+from inference.report import Finding, Withheld
 
 _LEAST_SPREAD = 0.05  # of the strongest local contrast: below, evening would only raise noise
 
@@ -50,7 +53,7 @@ class _Sample:
     """One axial stack evened, the indices (n, 3) taken from it and the LPS mm points (n, 3) they stand at."""
 
     values: FloatArray
-    chosen: FloatArray
+    chosen: NDArray[np.int_]
     points: FloatArray
 
 
@@ -117,7 +120,7 @@ def _samples(sagittal: Volume, axial: Volume) -> _Sample | None:
         np.arange(0, count, max(1, round(step / mm))) for count, mm in ((height, row_mm), (width, column_mm))
     )
     chosen = np.stack(np.meshgrid(np.arange(slices), rows, columns, indexing="ij"), axis=-1).reshape(-1, 3)
-    points = axial.grid.to_lps(chosen)
+    points = axial.grid.to_lps(chosen.astype(np.float64))
     inside = sagittal.grid.contains(points, margin=0.0)
     return _Sample(_evened(axial), chosen[inside], points[inside]) if inside.any() else None
 
@@ -173,3 +176,36 @@ def _shift(sagittal: Volume, even: FloatArray, samples: Sequence[_Sample]) -> tu
     scores = {z: _correlation(sagittal, even, samples, values, (0.0, z)) for z in bounds.slide_mm}
     best = max(scores, key=lambda z: scores[z])
     return (best, scores[best]) if scores[best] >= scores[0.0] + bounds.shift_margin else (0.0, scores[0.0])
+
+
+def withhold_unsafe(
+    findings: Sequence[Finding], withheld: Sequence[Withheld], check: SideCheck
+) -> tuple[tuple[Finding, ...], tuple[Withheld, ...], tuple[Notice, ...]]:
+    """Take back what the comparison of the planes forbids: sides where one plane is mirrored, all axial values where they disagree.
+
+    Returns the findings that stay, the withheld values with the new ones, and warnings for the report.
+    """
+    bounds = limits().sides
+    far = check.shift_mm is not None and abs(check.shift_mm) > bounds.withhold_shift_mm
+    if check.conflict:
+        code, reason = "SIDE_CONFLICT", "orientation unknown"
+        taken = [finding for finding in findings if finding.side in ("left", "right")]
+    elif check.turned:
+        code, reason = "ORIENTATION_CONFLICT", "orientation unknown"
+        taken = [finding for finding in findings if _from_axial(finding)]
+    elif check.spacing_swapped or far:
+        code, reason = "PLANES_DISAGREE", "measures disagree"
+        taken = [finding for finding in findings if _from_axial(finding)]
+    elif check.verified:
+        moved = check.shift_mm is not None and abs(check.shift_mm) > bounds.warn_shift_mm
+        text = f"the planes are displaced by {check.shift_mm:.0f} mm along the body" if moved else ""
+        return tuple(findings), tuple(withheld), (Notice("PLANES_SHIFTED", text),) if moved else ()
+    else:
+        return tuple(findings), tuple(withheld), (Notice("SIDE_UNVERIFIED", f"sides rest on headers: {check.reason}"),)
+    new = [Withheld(level=item.level, side=item.side, kind=item.kind, code=code, reason=reason) for item in taken]
+    kept = tuple(finding for finding in findings if finding not in taken)
+    return kept, (*withheld, *new), (Notice(code, check.reason),)
+
+
+def _from_axial(finding: Finding) -> bool:
+    return any(measurement.name != "sagittal_probability" for measurement in finding.measurements)

@@ -110,6 +110,19 @@ def test_missing_pixel_spacing_gives_no_millimetre(
     assert "NO_PIXEL_SPACING" in {warning.code for warning in report.warnings}
 
 
+def test_axial_pixels_mirrored_under_an_intact_header_give_no_side(
+    small_study: tuple[Path, StudyTruth], engine: Engine, tmp_path: Path
+) -> None:
+    for path in _axial(_copy(small_study[0], tmp_path / "study")):
+        dataset = pydicom.dcmread(path)
+        dataset.PixelData = np.ascontiguousarray(dataset.pixel_array[:, ::-1]).tobytes()
+        dataset.save_as(path)
+    report = analyze(read_study(tmp_path / "study"), engine=engine).report
+    assert not [f for f in report.findings if f.side in ("left", "right")]
+    sided = [w for w in report.withheld if w.kind == "recess_stenosis" and w.level in ("L4-L5", "L5-S1")]
+    assert {(w.side, w.code) for w in sided} == {("left", "SIDE_CONFLICT"), ("right", "SIDE_CONFLICT")}
+
+
 def test_a_study_without_a_spine_abstains_and_finds_nothing(
     small_study: tuple[Path, StudyTruth], engine: Engine, tmp_path: Path
 ) -> None:
