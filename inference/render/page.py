@@ -37,7 +37,7 @@ _SIDE_ORDER = ("left", "right", "both", "midline", None)
 
 @dataclass(frozen=True)
 class Answer:
-    """One of the three answers at the top: the question, the answer in a word or two, a line below, and how loud it is."""
+    """One of the answers at the top: the question, the answer in a word or two, a line below, and how loud it is."""
 
     question: str
     word: str
@@ -126,6 +126,7 @@ def page_of(report: Report) -> Page:
             wait_answer(report.triage, report.exam is not None),
             explain_answer(report.concordance),
             _flag_answer(report, flags),
+            *_gap_answer(report),
         ),
         flags=tuple(_finding_row(report, finding) for finding in flags),
         no_flag=_no_flag(report, flags),
@@ -165,6 +166,18 @@ def explain_answer(concordance: Concordance | None) -> Answer:
     roots = ", ".join(root.replace(":", " ") for root in concordance.roots_implicated)
     line = f"Roots that the recorded deficits point to: {roots}." if roots else "No single root stands out."
     return Answer(question, VERDICT_WORDS[concordance.verdict], line, "plain")
+
+
+def _gap_answer(report: Report) -> tuple[Answer, ...]:
+    """With an examination: how much of it is blank, which entries would tell most, and how many values were withheld."""
+    if report.exam is None or report.concordance is None:
+        return ()
+    blank, held = len(report.exam.not_examined), len(report.withheld)
+    most = some([field_text(item.field) for item in report.concordance.missing])
+    line = (f"Would tell most: {most}. " if most else "") + (f"{held} image values withheld." if held else "")
+    return (
+        Answer("What is not known", f"{blank} not examined", line.strip(), "unknown" if blank or held else "quiet"),
+    )
 
 
 def _no_flag(report: Report, flags: list[Finding]) -> str:

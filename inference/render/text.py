@@ -1,4 +1,4 @@
-"""The report in a terminal: the three answers, flags with their millimetres, what was withheld, and the files to open.
+"""The report in a terminal: the answers, flags with their millimetres, what was withheld, and the files to open.
 
 The same page as on paper, shortened; wording and order come from `page.py`.
 """
