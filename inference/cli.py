@@ -353,6 +353,36 @@ def inspect(study: Input, as_json: AsJson = False, quiet: Quiet = False, verbose
     return DONE
 
 
+@app.command()
+def deidentify(
+    study: Input,
+    out: Annotated[Path, typer.Option("--out", help="New or empty folder for the copies.")],
+    key_file: Annotated[
+        Path, typer.Option("--key-file", help="Secret of at least 32 bytes; equal keys give equal UIDs.")
+    ],
+    project: Annotated[str, typer.Option("--project", help="Name that keeps the UIDs of projects apart.")] = "",
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> int:
+    """Write copies of a study without identity (DICOM PS3.15 Basic Profile); what is left out is told. Look at them before sharing."""
+    talk = _begin(quiet, verbose)
+    from dicom_io.deidentify import KeyTooShort, deidentify
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BadOptionError(f"--out {out}: is there already and not empty; name a new folder")
+    try:
+        key = key_file.read_bytes()
+        export = deidentify(study[0] if len(study) == 1 else study, out, key, project)
+    except OSError as error:
+        raise BadOptionError(f"{error.filename}: {error.strerror}") from error
+    except KeyTooShort as error:
+        raise BadOptionError(f"--key-file {key_file}: {error}") from error
+    for left in export.left_out:
+        talk.say(f"left out {left.path or ''}: {left.code}, {left.text}")
+    typer.echo(f"{len(export.written)} objects written to {out}, {len(export.left_out)} left out")
+    return DONE
+
+
 @exam_app.command("new")
 def exam_new(
     file: Annotated[Path | None, typer.Argument(help="File to write; standard output when absent.")] = None,

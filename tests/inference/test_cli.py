@@ -8,6 +8,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pydicom
 import pytest
 
 from inference.cli import ABSTAINED, BAD_INPUT, DONE, FAULT, INTERRUPTED, app, run
@@ -202,3 +203,19 @@ def test_correlation_from_files_prints_verdict_triage_and_disclaimer(
     result = json.loads(capsys.readouterr().out)
     assert result["concordance"]["verdict"] in words
     assert run(app, ["correlate", "--exam", str(tmp_path / "none.yaml"), *files[2:]]) == BAD_INPUT
+
+
+def test_copies_without_identity_are_written_and_a_short_key_is_refused(
+    small_study: tuple[Path, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = tmp_path / "key"
+    key.write_bytes(b"short")
+    options = [str(small_study[0]), "--key-file", str(key), "--out", str(tmp_path / "copies"), "-q"]
+    assert run(app, ["deidentify", *options]) == BAD_INPUT
+    assert not (tmp_path / "copies").exists()
+    key.write_bytes(bytes(range(32)))
+    assert run(app, ["deidentify", *options]) == DONE
+    copies = sorted((tmp_path / "copies").rglob("*.dcm"))
+    assert f"{len(copies)} objects written" in capsys.readouterr().out
+    assert copies
+    assert all("PHANTOM" not in str(pydicom.dcmread(path).PatientName) for path in copies)
