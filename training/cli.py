@@ -133,7 +133,9 @@ def evaluate(
     runs: RunsOption = Path("runs"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     count: Annotated[int, typer.Option(help="phantom: number of studies.")] = 60,
-    sheet: Annotated[Path | None, typer.Option(help="Write a sheet of overlays, or the clinical plot, here (PNG).")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Write a sheet of overlays, or the clinical plot, here (PNG).")
+    ] = None,
 ) -> None:
     """Measure a shipped network on data it never saw; prints every figure with n and a 95 % interval."""
     if what == "sagittal":
