@@ -54,6 +54,8 @@ def _marked(seed: int) -> list[bytes]:
 def _marked_datasets(seed: int) -> Iterator[Dataset]:
     for _, dataset in datasets(seed):
         for number, keyword in enumerate(_TEXTS):
+            if keyword in dataset:  # an element keeps the way of checking that was set when it was made
+                delattr(dataset, keyword)
             setattr(dataset, keyword, _token(number))
         block = dataset.private_block(0x0041, "PRIVATE", create=True)
         block.add_new(1, "LO", _token(len(_TEXTS)))
