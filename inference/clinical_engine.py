@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from configs.clinical import LOCAL, ROOTS, matrix, model
 from configs.clinical.site import rests_on_tables
-from inference.clinical_signs import Observed, Recorded
+from inference.clinical_signs import Observed, Recorded, State
 from inference.exam import SIDES, Side
 from inference.roots import RootKey
 
@@ -107,8 +107,8 @@ class Likelihood:
 
 
 @rests_on_tables
-def _no_sign(elderly: bool, marked: bool, side: Side) -> tuple[Array, Array]:
-    """Probability that each sign is absent in every state and its logarithm, shape (D, 11, 5, 81); the same for all cases."""
+def _no_sign(elderly: bool, marked: bool, side: Side) -> Array:
+    """Probability that each sign is absent in every state, shape (D, 11, 5, 81); the same for all cases."""
     table = _strengths(elderly, marked)
     total = (
         table.shared[side].T[:, :, None, None]
@@ -116,10 +116,9 @@ def _no_sign(elderly: bool, marked: bool, side: Side) -> tuple[Array, Array]:
         + table.roots_together().T[:, None, None, :]
         + table.leak[:, None, None, None]
     )
-    present = np.exp(-total)
-    for array in (total, present):
-        array.setflags(write=False)
-    return present, np.negative(total)
+    absent = np.exp(-total)
+    absent.setflags(write=False)
+    return absent
 
 
 def is_elderly(seen: Recorded) -> bool:
@@ -143,6 +142,19 @@ def exponent(item: Observed, seen: Recorded) -> float:
     return out
 
 
+@rests_on_tables
+def _log_of_abnormal(elderly: bool, side: Side) -> Array:
+    """Logarithm of the probability of every abnormal way a sign can be seen, in every state: (3, D, 11 * 5 * 81), as `_SEEN`."""
+    q_all, q_marked = _no_sign(elderly, False, side), _no_sign(elderly, True, side)
+    seen = np.stack([1 - q_all, q_marked - q_all, 1 - q_marked])
+    table = np.log(np.maximum(seen, _TINY)).reshape(len(_SEEN), len(q_all), -1)
+    table.setflags(write=False)
+    return table
+
+
+_SEEN: tuple[State, ...] = ("abnormal", "mild", "marked")
+
+
 def likelihood(signs: tuple[Observed, ...], seen: Recorded) -> Likelihood:
     """Log-likelihood of the recorded signs for every combination of causes."""
     elderly = is_elderly(seen)
@@ -151,23 +163,25 @@ def likelihood(signs: tuple[Observed, ...], seen: Recorded) -> Likelihood:
     shape = (len(SHARED_STATES), len(LOCAL_STATES), len(ROOT_STATES))
     out: dict[Side, Array] = {}
     for side in SIDES:
-        (q_all, log_q), (q_marked, _) = _no_sign(elderly, False, side), _no_sign(elderly, True, side)
-        total = np.zeros(shape)
+        quiet = np.zeros(len(table.names))  # exponents of normal signs: their logarithms add over the causes
+        ways, rows, weights = [], [], []
         for item in signs:
             if item.side != side:
                 continue
-            d, tau = place[item.sign], exponent(item, seen)
             if item.state == "normal":
-                total += tau * log_q[d]
-                continue
-            if item.state == "abnormal":
-                p = 1 - q_all[d]
-            elif item.state == "marked":
-                p = 1 - q_marked[d]
+                quiet[place[item.sign]] += exponent(item, seen)
             else:
-                p = q_marked[d] - q_all[d]
-            total += tau * np.log(np.maximum(p, _TINY))
-        out[side] = total
+                ways.append(_SEEN.index(item.state))
+                rows.append(place[item.sign])
+                weights.append(exponent(item, seen))
+        absent = (
+            (table.shared[side] @ quiet)[:, None, None]
+            + (table.local @ quiet)[None, :, None]
+            + (table.roots_together() @ quiet)[None, None, :]
+            + table.leak @ quiet
+        )
+        present = np.array(weights) @ _log_of_abnormal(elderly, side)[ways, rows] if rows else np.zeros(1)
+        out[side] = present.reshape(shape if rows else (1, 1, 1)) - absent
     return Likelihood(out, _shared_likelihood(signs), table)
 
 
@@ -326,7 +340,7 @@ def information(
 ) -> float:
     """Mutual information in bits between an unexamined side sign and (local cause, shared cause, carrying roots compromised)."""
     d = like.strengths.names.index(sign)
-    p = 1 - _no_sign(is_elderly(seen), False, side)[0][d]
+    p = 1 - _no_sign(is_elderly(seen), False, side)[d]
     joint = belief.side[side]
     columns = [ROOTS.index(root) for root in carrying]
     key = np.zeros(len(ROOT_STATES), dtype=int)
