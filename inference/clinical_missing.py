@@ -5,6 +5,9 @@ Never an order: items are named, nothing is asked for. Cuts in configs/clinical/
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
+
 from configs.clinical import ROOTS, exam_table, matrix, model, patterns
 from inference import clinical_engine as engine
 from inference.clinical_case import Case
@@ -42,18 +45,24 @@ def missing_items(case: Case, capped: bool) -> tuple[tuple[MissingItem, ...], tu
     order = sorted(worth, key=lambda key: (_is_study(key), -round(bits[key], 6), key.partition(":")[2], key))
     chosen = [key for key in lead if key in bits] + order
     rules = (["N-01"] if lead else []) + (["N-02"] if chosen else [])
-    shown = chosen[: cut.missing_shown]
-    if len(chosen) > len(shown) > 0 and _are_twins(shown[-1], chosen[len(shown)], bits):
-        shown.append(chosen[len(shown)])
-    items = [MissingItem(field=key, expected_information=round(bits[key], 4)) for key in shown]
-    return tuple(items), tuple(rules)
+    items = [MissingItem(field=key, expected_information=round(bits[key], 4)) for key in chosen]
+    return first_missing(items, cut.missing_shown), tuple(rules)
 
 
-def _are_twins(one: str, other: str, bits: dict[str, float]) -> bool:
-    """The same entry on both sides, worth the same: shown together, so that no side is preferred."""
-    return one.partition(":")[2] == other.partition(":")[2] and round(bits[one], 6) == round(bits[other], 6)
+def first_missing(items: Sequence[MissingItem], count: int) -> tuple[MissingItem, ...]:
+    """The first `count` items; one more where the last is the same entry on the other side, so that no side is preferred."""
+    shown = tuple(items[:count])
+    if len(items) > count > 0 and _are_twins(shown[-1], items[count]):
+        shown = (*shown, items[count])
+    return shown
 
 
+def _are_twins(one: MissingItem, other: MissingItem) -> bool:
+    same = one.field.partition(":")[2] == other.field.partition(":")[2]
+    return same and one.expected_information == other.expected_information
+
+
+@cache
 def _field(sign: str) -> str | None:
     """Entry that would give a sign; None for signs that only follow from others."""
     if sign == "umn.hyper":

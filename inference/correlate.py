@@ -227,27 +227,31 @@ def _carrying(case: Case, item: Judged) -> tuple[str, ...]:
 
 
 def _alternatives(case: Case, found: tuple[Fired, ...]) -> tuple[Alternative, ...]:
+    """Other causes worth naming; a nerve or the plexus on each side where it is, by the patterns of that side."""
+    out = [
+        _alternative(case, name, side)
+        for name in CAUSES
+        for side in (SIDES if name in LOCAL else (None,))
+        if _is_listed(case, found, name, side)
+    ]
+    return tuple(sorted(out, key=lambda item: (-item.p, item.name, item.side or "")))
+
+
+def _is_listed(case: Case, found: tuple[Fired, ...], name: str, side: Side | None) -> bool:
     cut = model().verdict
-    always = {name for item in found for name in item.always}
-    listed = {name for item in found for name in item.lists}
-    out: list[Alternative] = []
-    for name in CAUSES:
-        sides: tuple[Side | None, ...] = SIDES if name in LOCAL else (None,)
-        p, side = max(((case.joint.cause(name, s), s) for s in sides), key=lambda pair: pair[0])
-        if p >= cut.alternative_listed_from or name in always or (name in listed and p >= cut.pattern_lists_from):
-            for_, against = _evidence(case, name, side)
-            out.append(
-                Alternative(
-                    name=name,
-                    p=round(p, 4),
-                    for_=for_,
-                    against=against,
-                    label=patterns().cause[name],
-                    side=side,
-                    band=band(p),
-                )
-            )
-    return tuple(sorted(out, key=lambda item: (-item.p, item.name)))
+    p = round(case.joint.cause(name, side), 9)
+    here = [item for item in found if side is None or item.side == side]
+    if any(name in item.always for item in here) or p >= cut.alternative_listed_from:
+        return True
+    return p >= cut.pattern_lists_from and any(name in item.lists for item in here)
+
+
+def _alternative(case: Case, name: str, side: Side | None) -> Alternative:
+    p = case.joint.cause(name, side)
+    for_, against = _evidence(case, name, side)
+    return Alternative(
+        name=name, p=round(p, 4), for_=for_, against=against, label=patterns().cause[name], side=side, band=band(p)
+    )
 
 
 _TELLING_WEIGHT = 0.5

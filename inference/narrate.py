@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from configs.clinical import exam_table, words
 from configs.clinical.site import site
+from inference.clinical_missing import first_missing
 from inference.clinical_signs import Recorded, blanks, side_blank
 from inference.clinical_words import (
     DISCLAIMER,
@@ -224,7 +225,7 @@ def _root_sentence(belief: RootBelief, language: str) -> Sentence:
 def _unexplained(told: Told, language: str) -> list[Sentence]:
     keys = told.concordance.unexplained_deficits
     out = [say("W-07", language, list=join(_recorded(key, told.seen, language) for key in keys))] if keys else []
-    items = told.concordance.missing[:_MISSING_NAMED]
+    items = first_missing(told.concordance.missing, _MISSING_NAMED)
     if items:
         out.append(say("W-12", language, list=join(label(item.field, language) for item in items)))
     key_of = {text: key for key, text in words().next_test.items()}

@@ -267,17 +267,18 @@ def _named(findings: Sequence[ImagingFinding], what: str) -> dict[str, Any]:
 
 def _tr23(f: Facts) -> Fires:
     cut = triage_rules()
+    onset = f.seen.onset_days
+    pulseless: dict[str, Any] = {}
     for side in SIDES:
         values = f.seen.side(side)
         if values.get("pul.pedal") != "absent":
             continue
         moving = bool(f.weak_fields(side)) and f.new("week")
-        onset = f.seen.onset_days
         painful = (values.get("pain.leg_nrs") or 0) >= cut.cut.severe_leg_pain_from
         feeling = (f.sensory(side) or painful) and onset is not None and onset <= cut.days["fortnight"]
         if moving or feeling:
-            return "T1", {f"{side}:pul.pedal": "absent"} | f.weak_inputs() | _severe_pain(f) | f.timing()
-    return None
+            pulseless[f"{side}:pul.pedal"] = "absent"
+    return ("T1", pulseless | f.weak_inputs() | _severe_pain(f) | f.timing()) if pulseless else None
 
 
 def _tr24(f: Facts) -> Fires:

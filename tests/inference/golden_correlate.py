@@ -139,7 +139,7 @@ def outcome(seed: int) -> dict[str, Any]:
             f"{item.side}:{item.root}": [round(item.p_exam_only, 3), round(item.p_with_imaging, 3)]
             for item in concordance.roots
         },
-        "causes": {item.name: round(item.p, 3) for item in concordance.alternatives},
+        "causes": {f"{item.side or 'both'}:{item.name}": round(item.p, 3) for item in concordance.alternatives},
         "shares": {item.field: round(item.share, 3) for item in concordance.deficits},
         "missing": [item.field for item in concordance.missing[:4]],
         "tier": result.triage.tier,
