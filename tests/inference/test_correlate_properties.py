@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -9,43 +10,43 @@ import pytest
 from configs.clinical import ROOTS, model
 from inference.clinical import assess
 from inference.clinical_words import forbidden
-from inference.correlate import build_case, correlate
+from inference.correlate import build_case, correlate, judge_all
 from inference.exam import SIDES, Exam
 from inference.roots import Imaging
-from inference.triage import TIERS, triage
+from inference.triage import TIERS, tier_of, triage
 from tests.inference.case_generator import AMOUNTS, random_exam, random_imaging, strings
 
 _SWAP = {"left": "right", "right": "left"}
+_SIDE = re.compile(r"\b(left|right)\b", re.IGNORECASE)
 
 
-def _swapped(text: str) -> str:
-    block, _, rest = text.partition(":")
-    return f"{_SWAP.get(block, block)}:{rest}" if rest else text
+def _mirrored(value: Any) -> Any:
+    """Plain data with left and right exchanged wherever they stand: keys, values and words of sentences."""
+    if isinstance(value, dict):
+        return {_mirrored(key): _mirrored(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_mirrored(item) for item in value]
+    return _SIDE.sub(lambda found: _SWAP[found[0].lower()], value) if isinstance(value, str) else value
+
+
+def _in_one_order(value: Any) -> Any:
+    """Plain data without the order that names left before right: lists sorted, words of a sentence too, figures to 3 digits."""
+    if isinstance(value, dict):
+        return {key: _in_one_order(item) for key, item in sorted(value.items())}
+    if isinstance(value, list):
+        return sorted((_in_one_order(item) for item in value), key=repr)
+    if isinstance(value, float):
+        return round(value + 5e-5, 3)  # away from the halves of the fourth digit that the answer is rounded to
+    return " ".join(sorted(re.split(r"[ ,;:.]+", value.lower()))) if isinstance(value, str) else value
 
 
 @AMOUNTS
-def test_the_mirrored_patient_gets_the_mirrored_answer(cases: range) -> None:
+def test_pt1_the_mirrored_patient_gets_the_mirrored_answer_and_nothing_else_changes(cases: range) -> None:
     for seed in cases:
         exam, imaging = random_exam(seed), random_imaging(seed)
-        here, there = correlate(exam, imaging), correlate(exam.mirrored(), imaging.mirrored())
-        assert here.verdict == there.verdict, seed
-        assert here.rules_fired == there.rules_fired, seed
-        assert [item.verdict for item in here.per_finding] == [item.verdict for item in there.per_finding], seed
-        assert {_swapped(key) for key in here.roots_implicated} == set(there.roots_implicated), seed
-        assert {_swapped(key) for key in here.unexplained_deficits} == set(there.unexplained_deficits), seed
-        mirrored = {(item.side, item.root): item.p_with_imaging for item in there.roots}
-        for item in here.roots:
-            assert mirrored[_SWAP[item.side], item.root] == pytest.approx(item.p_with_imaging, abs=2e-4)  # type: ignore[index]
-        causes = {item.name: item.p for item in here.alternatives}
-        assert causes == pytest.approx({item.name: item.p for item in there.alternatives}, abs=2e-4), seed
-        assert {_swapped(item.field) for item in here.missing} == {item.field for item in there.missing}, seed
-        first, second = (
-            triage(exam, imaging, here.per_finding),
-            triage(exam.mirrored(), imaging.mirrored(), there.per_finding),
-        )
-        assert (first.tier, {rule.id for rule in first.rules}) == (second.tier, {rule.id for rule in second.rules}), (
-            seed
-        )
+        here = assess(exam, imaging).to_plain()
+        there = assess(exam.mirrored(), imaging.mirrored()).to_plain()
+        assert _in_one_order(_mirrored(here)) == _in_one_order(there), seed
 
 
 _ALARMS: dict[str, Any] = {
@@ -65,20 +66,23 @@ _ALARMS: dict[str, Any] = {
 
 
 @AMOUNTS
-@pytest.mark.parametrize("field", _ALARMS)
-def test_a_positive_warning_sign_never_lowers_the_urgency(field: str, cases: range) -> None:
-    for seed in cases[:: len(_ALARMS) // 3]:
+def test_pt2_a_positive_warning_sign_never_lowers_the_urgency(cases: range) -> None:
+    for seed in cases:
         exam, imaging = random_exam(seed), random_imaging(seed)
-        raised = exam.model_copy(update={"general": exam.general | {field: _ALARMS[field]}})
-        assert _rank(raised, imaging) <= _rank(exam, imaging), (seed, field)
+        before = _rank(exam, imaging)
+        for field, alarm in _ALARMS.items():
+            if exam.general.get(field) != alarm:
+                raised = exam.model_copy(update={"general": exam.general | {field: alarm}})
+                assert _rank(raised, imaging) <= before, (seed, field)
 
 
 def _rank(exam: Exam, imaging: Imaging) -> int:
-    return TIERS.index(triage(exam, imaging, correlate(exam, imaging).per_finding).tier)
+    judged = judge_all(build_case(exam, imaging))
+    return TIERS.index(tier_of(exam, imaging, {item.finding.id: item.verdict for item in judged}))
 
 
 @AMOUNTS
-def test_images_only_raise_the_urgency(cases: range) -> None:
+def test_pt3_images_only_raise_the_urgency(cases: range) -> None:
     for seed in cases:
         exam, imaging = random_exam(seed), random_imaging(seed)
         alone = triage(exam).tier
@@ -89,7 +93,7 @@ def test_images_only_raise_the_urgency(cases: range) -> None:
 
 
 @AMOUNTS
-def test_an_open_safety_item_never_leaves_the_lowest_tier(cases: range) -> None:
+def test_pt4_an_open_safety_item_never_leaves_the_lowest_tier(cases: range) -> None:
     for seed in cases:
         exam = random_exam(seed)
         general = dict(exam.general)
@@ -114,7 +118,7 @@ NORMAL_SIDE: dict[str, Any] = {
 
 
 @AMOUNTS
-def test_a_side_that_was_examined_and_found_normal_is_never_implicated(cases: range) -> None:
+def test_pt5_a_side_that_was_examined_and_found_normal_is_never_implicated(cases: range) -> None:
     imaging = Imaging.parse(
         {
             "assessed": ["L3-L4", "L4-L5", "L5-S1"],
@@ -154,13 +158,14 @@ def test_leaving_a_field_blank_is_not_the_same_as_normal() -> None:
     assert beliefs[0]["right", "L5"] > beliefs[1]["right", "L5"] + 0.1
 
 
-@pytest.mark.parametrize("cases", [range(1000)])
-def test_every_report_says_what_it_is_and_what_is_blank_and_nothing_forbidden(cases: range) -> None:
+@pytest.mark.parametrize(
+    "cases", [pytest.param(range(1000), id="1000"), pytest.param(range(20_000), id="20000", marks=pytest.mark.soak)]
+)
+def test_pt6_every_report_says_what_it_is_and_what_is_blank_and_nothing_forbidden(cases: range) -> None:
     for seed in cases:
-        exam = random_exam(seed)
-        result = assess(exam, random_imaging(seed))
+        result = assess(random_exam(seed), random_imaging(seed))
         assert [text for text in strings(result.to_plain()) if forbidden(text)] == [], seed
         ids = [sentence.id for section in result.narrative for sentence in section.sentences]
-        assert "W-16" in ids, seed
+        assert ids[-1] == "W-16", seed
         assert result.exam is not None
         assert ("W-09" in ids) == bool(result.exam.not_examined), seed
