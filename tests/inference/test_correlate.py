@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from inference.clinical_input import ClinicalInputError
+from inference.clinical_missing import first_missing
 from inference.correlate import correlate
 from inference.exam import Exam
-from inference.report import Concordance, Finding, Measurement, Withheld
+from inference.report import Concordance, Finding, Measurement, MissingItem, Withheld
 from inference.roots import (
     Imaging,
     ImagingFinding,
@@ -406,6 +407,23 @@ def test_a_peroneal_palsy_next_to_an_incidental_finding() -> None:
     assert (cause.side, cause.band) == ("right", "strongly_favoured")
     assert "right:mrc.tibialis_anterior" in cause.for_
     assert any("peroneal nerve conduction" in text for text in result.next_tests)
+
+
+def test_a_nerve_lesion_is_listed_on_each_side_where_it_is() -> None:
+    both = exam({TA: "3", TP: "5", GM: "5"}, {TA: "3", TP: "5", GM: "5"})
+    listed = [(item.name, item.side) for item in correlate(both, None).alternatives]
+    assert {("CPN", "left"), ("CPN", "right")} <= set(listed)
+    one = exam({TA: "3", TP: "5", GM: "5"})
+    assert [side for name, side in [(a.name, a.side) for a in correlate(one, None).alternatives] if name == "CPN"] == [
+        "right"
+    ]
+
+
+def test_the_list_of_missing_items_never_ends_between_the_two_sides() -> None:
+    """The last item that is shown brings its twin of the other side with it."""
+    items = [MissingItem(field=f"{side}:sen.L5", expected_information=0.2) for side in ("left", "right")]
+    assert [item.field for item in first_missing(items, 1)] == ["left:sen.L5", "right:sen.L5"]
+    assert len(first_missing([items[0], MissingItem(field="right:sen.S1", expected_information=0.2)], 1)) == 1
 
 
 Pattern = tuple[str, Exam, Exam]

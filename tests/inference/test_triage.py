@@ -243,3 +243,10 @@ def test_of_an_entered_onset_and_dates_that_differ_the_more_recent_one_counts() 
     for entered in (4, 400):
         assert "TR-05" in tiers(triage(case(WEAK2, time__onset_days=entered, **dates)))
     assert "TR-05" in tiers(triage(case(WEAK2, time__onset_days=10, **(dates | {"time__onset_date": "2023-03-10"}))))
+
+
+def test_tr23_names_every_leg_without_a_pulse() -> None:
+    """A cold left leg does not hide a cold right one."""
+    both = case({TA: "4", "pul.pedal": "absent"}, {TA: "4", "pul.pedal": "absent"}, **at(3))
+    rule = next(item for item in triage(both).rules if item.id == "TR-23")
+    assert {"left:pul.pedal", "right:pul.pedal"} <= set(rule.inputs)
