@@ -7,32 +7,26 @@ reused for another study. Limits: configs/limits.toml, [child] and [object]; out
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+import select
 import struct
-import subprocess
-import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
 from configs.loader import limits
 from dicom_io.header import Header, Verdict
-from dicom_io.isolation import Examined
+from dicom_io.isolation import Decoder, Examined
 
 State = Literal["stored", "warned", "quarantined", "refused"]
 _VERDICT = TypeAdapter(Verdict)
-_ROOT = str(Path(__file__).resolve().parent.parent)
-_KEPT_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT", "PYTHONDONTWRITEBYTECODE")
 _MOST_CHILDREN = 4  # studies that one sender may interleave before a child is given up for another study
 _PIPE_CHUNK = 1 << 20
-_REQUEST = struct.Struct("<Q")  # as in dicom_io.decode, which is not imported: it parses, and this side must not
-_REPLY = struct.Struct("<IQ")
+_REPLY = struct.Struct("<IQB")  # as in dicom_io.decode, which is not imported: it parses, and this side must not
 
 
 class NotKeptError(Exception):
@@ -118,36 +112,17 @@ class _Child:
     """One decoding process that is given one object at a time."""
 
     def __init__(self, study: str | None) -> None:
-        environment = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
-        environment |= {"PYTHONPATH": _ROOT, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "dicom_io.decode"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-            bufsize=0,
-        )
         self._bounds = limits()
-        settings = {
-            "object": self._bounds.object.model_dump(),
-            "child": self._bounds.child.model_dump(),
-            "cpu_share": self._bounds.child.cpu_share,
-            "study": study,
-        }
-        self._broken = not self._send(json.dumps(settings).encode())
+        self._decoder = Decoder.start(self._bounds, study)
+        self._gone = False
 
     def ready(self) -> bool:
         """Whether the child takes another object: it runs, and has not handed over after its share of CPU."""
-        return not self._broken and self._process.poll() is None
+        return not self._gone and not select.select([self._decoder.answers], [], [], 0)[0]
 
     def close(self) -> None:
         """End the process."""
-        self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                stream.close()
+        self._decoder.end()
 
     def answer(self, data: bytes) -> Verdict:
         """Verdict on one object; the pixels that may follow it are not kept."""
@@ -155,45 +130,35 @@ class _Child:
 
         def end() -> None:
             overdue.set()
-            self._process.kill()
+            self._decoder.kill()
 
         timer = threading.Timer(self._bounds.child.wall_seconds, end)
         timer.daemon = True
         timer.start()
         try:
-            verdict = self._verdict() if self._send(data) else None
+            self._decoder.send(data)
+            verdict = self._verdict()
+        except BrokenPipeError:
+            verdict = None
         finally:
             timer.cancel()
         if verdict is None:
-            self._broken = True
+            self._gone = True
             return Verdict("quarantined", "CHILD_TIME" if overdue.is_set() else "CHILD_DIED")
         return verdict
 
-    def _send(self, data: bytes) -> bool:
-        pipe = self._process.stdin
-        assert pipe is not None
-        try:
-            for part in (_REQUEST.pack(len(data)), data):
-                view = memoryview(part)
-                while view:
-                    view = view[pipe.write(view) :]
-        except (BrokenPipeError, ValueError):
-            return False
-        return True
-
     def _verdict(self) -> Verdict | None:
-        pipe = self._process.stdout
-        assert pipe is not None
-        head = _exactly(pipe, _REPLY.size)
+        head = self._exactly(_REPLY.size)
         if head is None:
             return None
-        message_length, pixel_length = _REPLY.unpack(head)
+        message_length, pixel_length, last = _REPLY.unpack(head)
+        self._gone = bool(last)
         if message_length > self._bounds.child.max_message_bytes:
             return None
-        message = _exactly(pipe, message_length)
+        message = self._exactly(message_length)
         left = pixel_length
         while left:
-            part = pipe.read(min(left, _PIPE_CHUNK))
+            part = os.read(self._decoder.answers, min(left, _PIPE_CHUNK))
             if not part:
                 return None
             left -= len(part)
@@ -202,12 +167,11 @@ class _Child:
         except ValidationError:
             return None
 
-
-def _exactly(pipe: IO[bytes], length: int) -> bytes | None:
-    data = b""
-    while len(data) < length:
-        part = pipe.read(length - len(data))
-        if not part:
-            return None
-        data += part
-    return data
+    def _exactly(self, length: int) -> bytes | None:
+        data = b""
+        while len(data) < length:
+            part = os.read(self._decoder.answers, length - len(data))
+            if not part:
+                return None
+            data += part
+        return data

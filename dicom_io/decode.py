@@ -1,18 +1,16 @@
-"""The child process: the only place where bytes of unknown origin are parsed and decoded (`python -m dicom_io.decode`).
+"""The child process: the only place where bytes of unknown origin are parsed and decoded.
 
-Reads objects from standard input and answers each with a JSON verdict and raw pixel bytes, under its own resource limits.
-Never reused for another study: decoders have been seen to hand out memory that another patient's pixels had occupied.
+Reads objects from standard input and answers each with a JSON verdict and, unless the values stand in the object as they are, with
+raw pixel bytes. Never reused for another study: decoders have been seen to hand out memory that another patient's pixels had
+occupied. Started by dicom_io/forkserver.py; what it may do: dicom_io/confinement.py.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import codecs
 import json
 import logging
-import os
-import resource
 import struct
-import sys
 import time
 import warnings
 import zlib
@@ -23,18 +21,21 @@ import numpy as np
 import pydicom
 import pydicom.config
 from numpy.typing import NDArray
+from pydicom.charset import python_encoding
 from pydicom.dataset import Dataset
 from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.multival import MultiValue
 from pydicom.pixels import get_decoder
 from pydicom.uid import UID
 
+from dicom_io.confinement import confine
+from dicom_io.forkserver import IN, OUT
 from dicom_io.header import Verdict
 from dicom_io.header_reading import HeaderError, read_header
 from dicom_io.structure import Structure, StructureError, StructureLimits, walk
 
 REQUEST = struct.Struct("<Q")  # length of the object that follows
-REPLY = struct.Struct("<IQ")  # length of the JSON verdict, length of the pixel bytes
+REPLY = struct.Struct("<IQB")  # length of the JSON verdict, of the pixel bytes, and whether this was the last answer
 END = 0xFFFFFFFFFFFFFFFF
 _EXECUTABLE_PREAMBLES = (b"MZ", b"\x7fELF", b"#!")
 _DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -44,6 +45,8 @@ _LOSSY = frozenset(
     {"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81", "1.2.840.10008.1.2.4.91"}
     | {"1.2.840.10008.1.2.4.203"}
 )
+_PIXEL_DATA = 0x7FE00010
+_WORD_BITS = 16
 _KEPT_BITS = {8: "u1", 16: "u2", 32: "u4"}
 
 
@@ -54,33 +57,55 @@ class _RefusedError(Exception):
         self.state = state
 
 
-def main() -> None:
-    """Answer objects until the end mark, the CPU share of one child is used up, or the pipe closes."""
-    stream, out = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # a decoder that prints must not speak into the protocol
-    settings = json.loads(_exactly(stream, REQUEST.unpack(_exactly(stream, REQUEST.size))[0]))
-    _confine(settings)
-    study = settings.get("study")
-    while True:
+class _ParentGoneError(Exception):
+    """Standard input ended within a message."""
+
+
+def load_character_sets() -> None:
+    """Load every codec that a data set may name: later, nothing can be loaded any more."""
+    for name in python_encoding.values():
+        codecs.lookup(name)
+
+
+def main(rules: Any = None) -> None:
+    """Answer objects until the end mark, the CPU share of one child is used up, or the pipe closes.
+
+    `rules`: the system calls that stay allowed (dicom_io/confinement.py).
+    """
+    stream = open(IN, "rb", closefd=False)  # noqa: SIM115 (descriptors, not paths)
+    out = open(OUT, "wb", closefd=False)  # noqa: SIM115
+    try:
+        settings = json.loads(_exactly(stream, REQUEST.unpack(_exactly(stream, REQUEST.size))[0]))
+        confine(settings["child"], rules)
+        logging.disable(logging.CRITICAL)  # parser messages repeat header text
+        warnings.simplefilter("ignore")
+        pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+        _answer_all(stream, out, settings)
+    except _ParentGoneError:
+        return
+
+
+def _answer_all(stream: BinaryIO, out: BinaryIO, settings: dict[str, Any]) -> None:
+    study, last = settings.get("study"), False
+    while not last:
         length = REQUEST.unpack(_exactly(stream, REQUEST.size))[0]
         if length == END:
             return
         verdict, pixels = examine(_exactly(stream, length), settings["object"], study)
         if verdict.header is not None and study is None:
             study = verdict.header.study_instance_uid
-        message = json.dumps(dataclasses.asdict(verdict), allow_nan=False).encode()
-        out.write(REPLY.pack(len(message), 0 if pixels is None else pixels.nbytes) + message)
+        message = json.dumps(verdict, default=vars, allow_nan=False).encode()
+        last = time.process_time() > settings["cpu_share"]
+        out.write(REPLY.pack(len(message), 0 if pixels is None else pixels.nbytes, last) + message)
         if pixels is not None:
             out.write(pixels.data.cast("B"))
         out.flush()
-        if time.process_time() > settings["cpu_share"]:
-            return
 
 
 def examine(
     data: bytes, limits: dict[str, Any], study: str | None = None
 ) -> tuple[Verdict, NDArray[np.integer[Any]] | None]:
-    """Verdict on one object, and its stored values (frames, rows, columns) when they are wanted and whole.
+    """Verdict on one object, and its stored values (frames, rows, columns) when they are wanted, whole and not in `data` as they are.
 
     Pixels are decoded only for the study named (or for any, when None): objects of another study are answered with
     their header alone, to be handed to another child.
@@ -93,12 +118,14 @@ def examine(
         structure = _structure(body, start, syntax, limits)
         found += structure.warnings
         dataset = _parse(data, structure)
-        header = read_header(dataset, found)
+        header = read_header(dataset, found, has_pixels=bool(structure.pixel_tags))
         if study is not None and header.study_instance_uid != study:
             return Verdict("accepted", warnings=tuple(found), header=header, other_study=True), None
         if syntax in _LOSSY:
             found.append("LOSSY")
-        pixels = _pixels(dataset, structure, syntax, limits, found) if header.has_pixels else None
+        if not header.has_pixels:
+            return Verdict("accepted", "", tuple(found), header), None
+        pixels = _pixels(dataset, body, structure, syntax, limits, found)
     except (_RefusedError, HeaderError) as fault:
         return Verdict(fault.state, fault.code, tuple(found), header), None
     except StructureError as fault:
@@ -107,31 +134,18 @@ def examine(
         return Verdict("refused", "LIMIT", tuple(found), header), None
     except Exception:  # every fault of a foreign parser must become a declared outcome
         return Verdict("quarantined", "INTERNAL", tuple(found), header), None
-    return Verdict("accepted", "", tuple(found), header, "" if pixels is None else pixels.dtype.str), pixels
+    if body is data and np.may_share_memory(pixels, np.frombuffer(data, np.uint8)):
+        return Verdict(
+            "accepted", "", tuple(found), header, pixels.dtype.str, pixel_offset=structure.pixel_offset
+        ), None
+    return Verdict("accepted", "", tuple(found), header, pixels.dtype.str), pixels
 
 
 def _exactly(stream: BinaryIO, length: int) -> bytes:
     data = stream.read(length)
     if len(data) != length:
-        sys.exit(0)  # the parent is gone
+        raise _ParentGoneError
     return data
-
-
-def _confine(settings: dict[str, Any]) -> None:
-    child = settings["child"]
-    for kind, value in (
-        (resource.RLIMIT_AS, child["memory_bytes"]),
-        (resource.RLIMIT_CPU, child["cpu_seconds"]),
-        (resource.RLIMIT_NOFILE, child["open_files"]),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        _, hard = resource.getrlimit(kind)
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (value, value))
-    logging.disable(logging.CRITICAL)  # parser messages repeat header text
-    warnings.simplefilter("ignore")
-    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 
 
 def _file_meta(data: bytes, found: list[str]) -> tuple[str, int]:
@@ -181,10 +195,13 @@ def _structure(body: bytes, start: int, syntax: str, limits: dict[str, Any]) -> 
 
 
 def _parse(data: bytes, structure: Structure) -> Dataset:
-    """The data set as pydicom reads it; it must hold every element that stands in the bytes."""
-    dataset = pydicom.dcmread(BytesIO(data), force=True)
+    """The data set as pydicom reads it; it must hold every element that stands in the bytes. Plain pixels stay where they are."""
+    left_there = structure.pixel_length >= 0 and structure.tags[-1:] == [_PIXEL_DATA]
+    dataset = pydicom.dcmread(BytesIO(data), force=True, stop_before_pixels=left_there)
     expected = {tag for tag in structure.tags if tag & 0xFFFF and tag >> 16 != 0xFFFC}
-    if not expected <= {int(tag) for tag in dataset.keys()} or not expected:  # noqa: SIM118 (a Dataset iterates values)
+    if left_there:
+        expected -= structure.pixel_tags
+    if not structure.tags or not expected <= {int(tag) for tag in dataset.keys()}:  # noqa: SIM118 (a Dataset iterates values)
         raise _RefusedError("TRUNCATED")
     return dataset
 
@@ -201,9 +218,9 @@ def _integer(dataset: Dataset, keyword: str, default: int | None = None) -> int:
 
 
 def _pixels(
-    dataset: Dataset, structure: Structure, syntax: str, limits: dict[str, Any], found: list[str]
+    dataset: Dataset, body: bytes, structure: Structure, syntax: str, limits: dict[str, Any], found: list[str]
 ) -> NDArray[np.integer[Any]]:
-    """Stored values, masked to BitsStored and sign-extended: (frames, rows, columns), little endian."""
+    """Stored values, masked to BitsStored and sign-extended: (frames, rows, columns), little endian; in `body` if they stand there so."""
     rows, columns = _integer(dataset, "Rows"), _integer(dataset, "Columns")
     frames, samples = _integer(dataset, "NumberOfFrames", 1) or 1, _integer(dataset, "SamplesPerPixel", 1)
     allocated, stored = _integer(dataset, "BitsAllocated"), _integer(dataset, "BitsStored")
@@ -219,33 +236,44 @@ def _pixels(
     size = rows * columns * frames * allocated // 8
     if size > limits["max_decoded_bytes"]:
         raise _RefusedError("DIMENSION_LIMIT")
-    if "PixelData" not in dataset:
+    if structure.pixel_tags != {_PIXEL_DATA}:
         raise _RefusedError("PIXEL_FORMAT", "quarantined")
     if structure.pixel_length >= 0:
-        values = _native(dataset.PixelData, size, allocated, syntax != _BIG_ENDIAN, found)
+        values = _native(body, structure, size, allocated, syntax != _BIG_ENDIAN, found)
         values = _masked(values, allocated, stored, high, bool(signed))
     else:
         values = _compressed(dataset, syntax, size, allocated, bool(signed))
     return np.ascontiguousarray(values.reshape(frames, rows, columns))
 
 
-def _native(raw: bytes, size: int, allocated: int, little: bool, found: list[str]) -> NDArray[np.integer[Any]]:
-    if len(raw) < size:
+def _native(
+    body: bytes, structure: Structure, size: int, allocated: int, little: bool, found: list[str]
+) -> NDArray[np.integer[Any]]:
+    begin, length = structure.pixel_offset or 0, structure.pixel_length
+    if length < size:
         raise _RefusedError("PIXEL_LENGTH", "quarantined")
-    if len(raw) > size + size % 2:
-        if any(raw[size:]):
+    if length > size + size % 2:
+        if any(memoryview(body)[begin + size : begin + length]):
             raise _RefusedError("PIXEL_LENGTH", "quarantined")
         found.append("PIXEL_TRAILING")
+    if not little and allocated != _WORD_BITS and structure.pixel_vr == b"OW":
+        raise _RefusedError(
+            "PIXEL_FORMAT", "quarantined"
+        )  # the order of bytes within and between words is not to be trusted
     kind = np.dtype(("<" if little else ">") + _KEPT_BITS[allocated])
-    return np.frombuffer(raw, kind, count=size // kind.itemsize).astype(kind.newbyteorder("<"), copy=False)
+    values = np.frombuffer(body, kind, count=size // kind.itemsize, offset=begin)
+    return values.astype(kind.newbyteorder("<"), copy=False)
 
 
 def _masked(
     values: NDArray[np.integer[Any]], allocated: int, stored: int, high: int, signed: bool
 ) -> NDArray[np.integer[Any]]:
-    """Only the stored bits count (PS3.5 8.1.1): overlays once lived in the others."""
-    if stored < allocated or high != stored - 1:
-        values = (values >> (high + 1 - stored)) & np.array((1 << stored) - 1, values.dtype)
+    """Only the stored bits count (PS3.5 8.1.1): overlays once lived in the others. Values that need no change are not copied."""
+    as_told = values.view(f"<i{allocated // 8}") if signed else values
+    least, most = (-(1 << stored - 1), (1 << stored - 1) - 1) if signed else (0, (1 << stored) - 1)
+    if high == stored - 1 and least <= int(as_told.min()) and int(as_told.max()) <= most:
+        return as_told
+    values = (values >> (high + 1 - stored)) & np.array((1 << stored) - 1, values.dtype)
     if not signed:
         return values
     spare = allocated - stored
@@ -263,7 +291,3 @@ def _compressed(dataset: Dataset, syntax: str, size: int, allocated: int, signed
     if decoded.size * kind.itemsize != size or decoded.dtype.kind != kind.kind:
         raise _RefusedError("DECODE", "quarantined")
     return decoded.astype(kind, copy=False)
-
-
-if __name__ == "__main__":
-    main()

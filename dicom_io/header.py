@@ -94,7 +94,8 @@ class Header:
 class Verdict:
     """What became of one object: "accepted", "quarantined" or "refused", with codes; pixels travel beside it.
 
-    `dtype` is the numpy type of the pixel bytes ("" when none follow), (frames, rows, columns) in `Header` the shape.
+    `dtype` is the numpy type of the pixel values ("" when there are none), (frames, rows, columns) in `Header` the shape.
+    `pixel_offset` says where in the object's own bytes they stand; None: they follow the verdict.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
@@ -104,6 +105,7 @@ class Verdict:
     warnings: tuple[str, ...] = ()
     header: Header | None = None
     dtype: str = ""
+    pixel_offset: int | None = None
     other_study: bool = False
 
 

@@ -35,7 +35,7 @@ class HeaderError(Exception):
         self.state = state
 
 
-def read_header(dataset: Dataset, found: list[str]) -> Header:
+def read_header(dataset: Dataset, found: list[str], *, has_pixels: bool) -> Header:
     """Header of a parsed object. Appends warning codes to `found`; HeaderError when UIDs are missing or malformed."""
     sop_class = _text(dataset, "SOPClassUID", found)
     meta_class = _text(dataset.file_meta, "MediaStorageSOPClassUID", found)
@@ -85,7 +85,7 @@ def read_header(dataset: Dataset, found: list[str]) -> Header:
         rows=_whole(dataset, "Rows") or 0,
         columns=_whole(dataset, "Columns") or 0,
         number_of_frames=number_of_frames,
-        has_pixels=any(keyword in dataset for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")),
+        has_pixels=has_pixels,
         padding_value=_padding(dataset),
         frames=_enhanced_frames(dataset, number_of_frames, image_type) if enhanced else (_plain_frame(dataset),),
     )

@@ -1,42 +1,198 @@
-"""Runs the decoding child and listens to it: bytes in, validated verdicts and pixel arrays out.
+"""Runs the decoding children and listens to them: bytes in, validated verdicts and pixel arrays out.
 
 What a child says is checked like any foreign input. A child that dies or overruns its limits condemns the object it was
-working on, never the program.
+working on, never the program. Children are forked by one clean server (dicom_io/forkserver.py), one a study, never reused.
 Limits: configs/limits.toml, [child] and [object].
 """
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import hashlib
 import json
 import os
 import selectors
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from configs.loader import Limits, limits
+from dicom_io.forkserver import END as END_ORDER
+from dicom_io.forkserver import ORDER, START
+from dicom_io.forkserver import REPLY as SERVER_REPLY
 from dicom_io.header import Verdict
 from dicom_io.intake import Entry, EntryError
 
 _VERDICT = TypeAdapter(Verdict)
 _DTYPES = frozenset({"|u1", "|i1", "<u2", "<i2", "<u4", "<i4"})
-_REPLY_BYTES = 12
+_REPLY_BYTES = 13
 _END = (0xFFFFFFFFFFFFFFFF).to_bytes(8, "little")
 _READ_CHUNK = 1 << 20
 _ROOT = str(Path(__file__).resolve().parent.parent)
-_KEPT_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT", "PYTHONDONTWRITEBYTECODE")
+_KEPT_ENVIRONMENT = (
+    *("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT"),
+    *("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"),
+)
+
+
+class _Server:
+    """The process that forks decoding children, and the socket to it."""
+
+    def __init__(self) -> None:
+        environment = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
+        environment |= {"PYTHONPATH": _ROOT, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        self.owner = os.getpid()
+        self.control, theirs = socket.socketpair()
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "dicom_io.forkserver"],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+                start_new_session=True,  # what is typed at a terminal concerns the program, not its children
+            )
+
+    def alive(self) -> bool:
+        """Whether this process may use the server: a fork of the program must not speak into its parent's socket."""
+        return self.owner == os.getpid() and self.process.poll() is None
+
+    def ask(self, kind: bytes, process: int, descriptors: Sequence[int] = ()) -> tuple[int, int]:
+        """Give an order and wait for the reply. Raises OSError when the server is gone."""
+        socket.send_fds(self.control, [ORDER.pack(kind, process)], list(descriptors))
+        reply = self.control.recv(SERVER_REPLY.size, socket.MSG_WAITALL)
+        if len(reply) != SERVER_REPLY.size:
+            raise ConnectionError("the decoding server has gone")
+        first, second = SERVER_REPLY.unpack(reply)
+        return int(first), int(second)
+
+    def close(self) -> None:
+        """End the server and what it has started; waits for it."""
+        self.control.close()
+        if self.owner == os.getpid():
+            self.process.wait()
+
+
+_server: _Server | None = None
+_server_lock = threading.Lock()
+_SERVER_TRIES = 2
+
+
+def prepare() -> None:
+    """Start the decoding server ahead of need, without waiting for it: it imports its decoders while the caller does the same."""
+    with _server_lock:
+        _running_server()
+
+
+def close() -> None:
+    """End the decoding server of this process; the next study starts another."""
+    global _server
+    with _server_lock:
+        if _server is not None:
+            _server.close()
+            _server = None
+
+
+atexit.register(close)
+
+
+def _running_server() -> _Server:
+    global _server
+    if _server is None or not _server.alive():
+        if _server is not None:
+            _server.close()
+        _server = _Server()
+    return _server
+
+
+@dataclass
+class Decoder:
+    """One decoding process: where objects are written to and answers read from. `end` it when its study is done."""
+
+    objects: int  # descriptor
+    answers: int  # descriptor
+    process: int
+    server: _Server = field(repr=False)
+    peak_memory_bytes: int = 0
+
+    @classmethod
+    def start(cls, bounds: Limits, study: str | None) -> Decoder:
+        """A fresh process that has seen no object yet. Raises OSError when none can be started."""
+        theirs_in, ours_out = os.pipe()
+        ours_in, theirs_out = os.pipe()
+        try:
+            for pipe in (ours_out, ours_in):
+                with suppress(OSError):  # a kernel that grants no larger pipe works with the small one
+                    if hasattr(fcntl, "F_SETPIPE_SZ"):
+                        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _READ_CHUNK)
+            server, process = _fork((theirs_in, theirs_out))
+        except BaseException:
+            os.close(ours_out)
+            os.close(ours_in)
+            raise
+        finally:
+            os.close(theirs_in)
+            os.close(theirs_out)
+        decoder = cls(ours_out, ours_in, process, server)
+        settings = {
+            "object": bounds.object.model_dump(),
+            "child": bounds.child.model_dump(),
+            "cpu_share": bounds.child.cpu_share,
+            "study": study,
+        }
+        with suppress(BrokenPipeError):  # it has died: the first answer tells
+            decoder.send(json.dumps(settings).encode())
+        return decoder
+
+    def send(self, data: bytes) -> None:
+        """Write one message. Raises BrokenPipeError when the process has gone."""
+        for part in (len(data).to_bytes(8, "little"), data):
+            view = memoryview(part)
+            while view:
+                view = view[os.write(self.objects, view) :]
+
+    def finish(self) -> None:
+        """Say that no more objects follow."""
+        os.write(self.objects, _END)
+
+    def kill(self) -> None:
+        """End the process for good; its pipes stay open until `end`."""
+        with _server_lock:
+            if self.process:
+                with suppress(OSError):  # a server that has gone has taken its children along
+                    _, self.peak_memory_bytes = self.server.ask(END_ORDER, self.process)
+                self.process = 0
+
+    def end(self) -> None:
+        """End the process and close its pipes."""
+        self.kill()
+        os.close(self.objects)
+        os.close(self.answers)
+
+
+def _fork(descriptors: Sequence[int]) -> tuple[_Server, int]:
+    with _server_lock:
+        for left in reversed(range(_SERVER_TRIES)):
+            server = _running_server()
+            try:
+                return server, server.ask(START, 0, descriptors)[0]
+            except OSError:
+                server.close()
+                if not left:
+                    raise
+        raise AssertionError
 
 
 class _ChildError(Exception):
@@ -84,6 +240,16 @@ def examine_all(entries: Sequence[Entry], study: str | None = None) -> Iterator[
             return
 
 
+@dataclass
+class _Sent:
+    """An object on its way: its bytes are kept until it is judged, since its pixels may stand in them."""
+
+    name: str
+    digest: str
+    fault: str  # of reading it
+    data: bytes = field(repr=False)
+
+
 class _Child:
     """One decoding process, fed by a thread while the caller reads its answers."""
 
@@ -91,103 +257,76 @@ class _Child:
         self.entries = entries
         self.bounds = bounds
         self.study = study
-        self.sent: list[tuple[str, str, str]] = []  # name, digest, fault of reading it
+        self.sent: list[_Sent] = []
         self.known = threading.Condition()
         self.answered = 0
+        self.last = False  # the child has said that it hands over
         self.fault = ""
         self.feed_error: BaseException | None = None
 
     def __enter__(self) -> _Child:
-        environment = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
-        environment |= {"PYTHONPATH": _ROOT, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "dicom_io.decode"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-            bufsize=0,
-        )
-        for pipe in (self.process.stdin, self.process.stdout):
-            with suppress(OSError):  # a kernel that grants no larger pipe works with the small one
-                if pipe is not None and hasattr(fcntl, "F_SETPIPE_SZ"):
-                    fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _READ_CHUNK)
+        self.decoder = Decoder.start(self.bounds, self.study)
         self.deadline = time.monotonic() + self.bounds.child.wall_seconds
         self.feeder = threading.Thread(target=self._feed, daemon=True)
         self.feeder.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.wait()
-        for stream in (self.process.stdin, self.process.stdout):
-            with suppress(OSError):
-                if stream is not None:
-                    stream.close()
+        self.decoder.kill()
         self.feeder.join()
+        self.decoder.end()
         if self.feed_error is not None:
             raise self.feed_error
 
     def _feed(self) -> None:
-        settings = {
-            "object": self.bounds.object.model_dump(),
-            "child": self.bounds.child.model_dump(),
-            "cpu_share": self.bounds.child.cpu_share,
-            "study": self.study,
-        }
-        pipe = self.process.stdin
         try:
-            _write(pipe, json.dumps(settings).encode())
             for entry in self.entries:
                 data, fault = b"", ""
                 try:
                     data = entry.read()
                 except EntryError as error:
                     fault = error.code
+                digest = hashlib.sha256(data).hexdigest()
                 with self.known:
-                    self.sent.append((entry.name, hashlib.sha256(data).hexdigest(), fault))
+                    self.sent.append(_Sent(entry.name, digest, fault, data))
                     self.known.notify_all()
                 if not fault:
-                    _write(pipe, data)
-            if pipe is not None:
-                pipe.write(_END)
-                pipe.flush()
-        except (BrokenPipeError, ValueError):
+                    self.decoder.send(data)
+            self.decoder.finish()
+        except BrokenPipeError:
             pass  # the child has gone: its side tells why
         except BaseException as error:  # handed to the reading thread, which raises it
             self.feed_error = error
-            self.process.kill()
+            self.decoder.kill()
         with self.known:
             self.known.notify_all()
 
     def last_sent(self, at_offset: int) -> tuple[str, str]:
         """Name and digest of the object that was being worked on."""
         if at_offset < len(self.sent):
-            return self.sent[at_offset][0], self.sent[at_offset][1]
+            return self.sent[at_offset].name, self.sent[at_offset].digest
         return self.entries[at_offset].name, ""
 
     def answers(self) -> Iterator[Examined]:
         """Verdicts in order until all are given, the child hands over, or it fails (`fault` then holds the code)."""
-        while self.answered < len(self.entries):
+        while self.answered < len(self.entries) and not self.last:
             sent = self._next_sent()
             if sent is None:
                 return
-            name, digest, fault = sent
-            if fault:
+            if sent.fault:
                 self.answered += 1
-                yield Examined(name, digest, Verdict("refused", fault))
+                yield Examined(sent.name, sent.digest, Verdict("refused", sent.fault))
                 continue
             try:
-                item = self._answer(name, digest)
+                item = self._answer(sent)
             except _ChildError as gone:
                 self.fault = gone.code
                 return
-            if item is None:
-                return
+            sent.data = b""
             self.answered += 1
             yield item
 
-    def _next_sent(self) -> tuple[str, str, str] | None:
+    def _next_sent(self) -> _Sent | None:
         with self.known:
             while len(self.sent) <= self.answered:
                 if not self.feeder.is_alive():
@@ -195,57 +334,42 @@ class _Child:
                 self.known.wait(0.1)
             return self.sent[self.answered]
 
-    def _answer(self, name: str, digest: str) -> Examined | None:
-        """The next verdict; None when the child has handed over after its CPU share."""
-        head = self._read(_REPLY_BYTES, at_boundary=True)
-        if head is None:
-            return None
-        message_length, pixel_length = int.from_bytes(head[:4], "little"), int.from_bytes(head[4:], "little")
+    def _answer(self, sent: _Sent) -> Examined:
+        """The next verdict, with pixels."""
+        head = self._read(_REPLY_BYTES)
+        message_length, pixel_length = int.from_bytes(head[:4], "little"), int.from_bytes(head[4:12], "little")
         if message_length > self.bounds.child.max_message_bytes:
             raise _ChildError("CHILD_PROTOCOL")
         if pixel_length > self.bounds.object.max_decoded_bytes:
             raise _ChildError("CHILD_PROTOCOL")
         message, raw = self._read(message_length), self._read(pixel_length)
         try:
-            verdict = _VERDICT.validate_json(message or b"")
+            verdict = _VERDICT.validate_json(message)
         except ValidationError as error:
             raise _ChildError("CHILD_PROTOCOL") from error
-        return Examined(name, digest, verdict, _pixel_array(verdict, raw or b""))
+        self.last = bool(head[12])
+        return Examined(sent.name, sent.digest, verdict, _pixel_array(verdict, raw, sent.data))
 
-    def _read(self, length: int, *, at_boundary: bool = False) -> bytearray | None:
-        pipe = self.process.stdout
-        assert pipe is not None
+    def _read(self, length: int) -> bytearray:
         data = bytearray(length)
         view, done = memoryview(data), 0
         with selectors.DefaultSelector() as waiting:
-            waiting.register(pipe, selectors.EVENT_READ)
+            waiting.register(self.decoder.answers, selectors.EVENT_READ)
             while done < length:
                 left = self.deadline - time.monotonic()
                 if left <= 0 or not waiting.select(left):
                     raise _ChildError("CHILD_TIME")
-                got = os.readv(pipe.fileno(), [view[done : done + _READ_CHUNK]])
+                got = os.readv(self.decoder.answers, [view[done : done + _READ_CHUNK]])
                 if got == 0:
-                    if at_boundary and done == 0 and self.process.wait() == 0:
-                        return None
                     raise _ChildError("CHILD_DIED")
                 done += got
         return data
 
 
-def _write(pipe: IO[bytes] | None, data: bytes) -> None:
-    assert pipe is not None
-    view = memoryview(len(data).to_bytes(8, "little") + data) if len(data) < _READ_CHUNK else None
-    if view is None:
-        pipe.write(len(data).to_bytes(8, "little"))
-        view = memoryview(data)
-    while view:
-        view = view[pipe.write(view) :]
-    pipe.flush()
-
-
-def _pixel_array(verdict: Verdict, raw: bytearray | bytes) -> NDArray[np.integer[Any]] | None:
+def _pixel_array(verdict: Verdict, raw: bytearray, data: bytes) -> NDArray[np.integer[Any]] | None:
+    """The pixels that follow a verdict, or stand in the object's own bytes where it says; anything out of bounds is a fault."""
     if not verdict.dtype:
-        if raw:
+        if raw or verdict.pixel_offset is not None:
             raise _ChildError("CHILD_PROTOCOL")
         return None
     header = verdict.header
@@ -253,6 +377,13 @@ def _pixel_array(verdict: Verdict, raw: bytearray | bytes) -> NDArray[np.integer
         raise _ChildError("CHILD_PROTOCOL")
     shape = (header.number_of_frames, header.rows, header.columns)
     kind = np.dtype(verdict.dtype)
-    if len(raw) != shape[0] * shape[1] * shape[2] * kind.itemsize:
+    count = shape[0] * shape[1] * shape[2]
+    if min(shape) < 0:
         raise _ChildError("CHILD_PROTOCOL")
-    return np.frombuffer(raw, kind).reshape(shape)
+    if verdict.pixel_offset is None:
+        if len(raw) != count * kind.itemsize:
+            raise _ChildError("CHILD_PROTOCOL")
+        return np.frombuffer(raw, kind).reshape(shape)
+    if raw or not 0 <= verdict.pixel_offset <= len(data) - count * kind.itemsize:
+        raise _ChildError("CHILD_PROTOCOL")
+    return np.frombuffer(data, kind, count, verdict.pixel_offset).reshape(shape)

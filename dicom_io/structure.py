@@ -34,9 +34,11 @@ class StructureError(Exception):
 
 @dataclass
 class Structure:
-    """Top-level tags in file order, where the pixel data stand (-1 length: fragments), and warnings."""
+    """Top-level tags in file order, where and how the pixel data stand (-1 length: fragments), and warnings."""
 
     tags: list[int] = field(default_factory=list)
+    pixel_tags: set[int] = field(default_factory=set)
+    pixel_vr: bytes = b""
     pixel_offset: int | None = None
     pixel_length: int = 0
     warnings: list[str] = field(default_factory=list)
@@ -173,7 +175,8 @@ def walk(data: bytes, start: int, *, implicit: bool, little: bool, limits: Struc
                 raise StructureError("TAG_DUPLICATE", refused=False)
             result.warnings.append("TAG_ORDER")
         if tag in _PIXEL_TAGS:
-            result.pixel_offset = value
+            result.pixel_tags.add(tag)
+            result.pixel_offset, result.pixel_vr = value, vr
             result.pixel_length = -1 if length == _UNDEFINED else length
             if length != _UNDEFINED and value + length > len(data):
                 raise StructureError("PIXEL_LENGTH", refused=False)

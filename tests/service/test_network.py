@@ -26,8 +26,9 @@ from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket
 
 from configs.loader import limits
-from dicom_io.arrivals import NotKeptError, _Child
+from dicom_io.arrivals import NotKeptError
 from dicom_io.commitment import NO_SUCH_OBJECT, PROCESSING_FAILURE, PUSH_MODEL, PUSH_MODEL_INSTANCE, Peer, request_of
+from dicom_io.isolation import Decoder
 from dicom_io.network import Listener, ListenerSettings, listen
 from dicom_io.send import SendError, address_of, outgoing, send
 from dicom_io.wire import client_tls, server_tls
@@ -554,15 +555,15 @@ def test_peer_that_hangs_up_does_not_condemn_the_object_in_work(
     listening: Listen, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     examining, hung_up = threading.Event(), threading.Event()
-    give = _Child._send
+    give = Decoder.send
 
-    def slowly(child: _Child, data: bytes) -> bool:
+    def slowly(decoder: Decoder, data: bytes) -> None:
         if data[128:132] == b"DICM":
             examining.set()
             assert hung_up.wait(60)
-        return give(child, data)
+        give(decoder, data)
 
-    monkeypatch.setattr(_Child, "_send", slowly)
+    monkeypatch.setattr(Decoder, "send", slowly)
     association = calling(listening().port)
     sending = threading.Thread(target=association.send_c_store, args=(next(numbered(1)),))
     sending.start()
