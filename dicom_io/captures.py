@@ -13,7 +13,7 @@ import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
+from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian, MRImageStorage
 
 from dicom_io.derived import (
     MANUFACTURER,
@@ -22,10 +22,11 @@ from dicom_io.derived import (
     Written,
     check_referable,
     keep,
-    patient_context,
     stamp,
     uid_from,
 )
+from dicom_io.errors import ReadBackError
+from dicom_io.geometry import SourceInstance
 from dicom_io.study import Study
 
 _CAPTURE_SERIES, _PDF_SERIES = 9003, 9004
@@ -33,9 +34,18 @@ _TITLE = "recess report (research software, not a medical device)"
 
 
 def write_capture(
-    path: Path, picture: NDArray[np.uint8], study: Study, result_key: str, number: int, title: str = ""
+    path: Path,
+    picture: NDArray[np.uint8],
+    study: Study,
+    result_key: str,
+    number: int,
+    title: str = "",
+    source: SourceInstance | None = None,
 ) -> Written:
-    """Write one RGB picture (rows, columns, 3) uint8 as a secondary capture. Raises SourceNotReferable, ValueError."""
+    """Write one RGB picture (rows, columns, 3) uint8 as a secondary capture; `source` is the image that it shows.
+
+    Raises SourceNotReferable, ValueError when the array is no such picture, and ReadBackError (nothing is kept).
+    """
     check_referable(study, [])
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
         raise ValueError("a key image is (rows, columns, 3) of uint8")
@@ -59,7 +69,8 @@ def write_capture(
         study_date=patient.study_date or None,
         study_time=patient.study_time or None,
     )
-    patient_context(dataset, study)
+    if source is not None:
+        dataset.SourceImageSequence = [_reference(source)]
     if "Laterality" in dataset and not dataset.Laterality:
         del dataset.Laterality
     dataset.PatientOrientation = None
@@ -70,7 +81,21 @@ def write_capture(
     _equipment(dataset)
     dataset.BurnedInAnnotation = "YES"
     stamp(dataset, study)
-    return keep(dataset, path)
+
+    def check(read: Dataset) -> None:
+        if not np.array_equal(read.pixel_array, picture):
+            raise ReadBackError(f"{path.name}: the key image read back differs from the picture; not kept")
+
+    return keep(dataset, path, check)
+
+
+def _reference(source: SourceInstance) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = source.sop_class_uid or MRImageStorage
+    item.ReferencedSOPInstanceUID = source.sop_instance_uid
+    if source.frame:
+        item.ReferencedFrameNumber = source.frame
+    return item
 
 
 def write_encapsulated_pdf(path: Path, pdf: bytes, study: Study, result_key: str) -> Written:
@@ -85,8 +110,6 @@ def write_encapsulated_pdf(path: Path, pdf: bytes, study: Study, result_key: str
     dataset.SOPInstanceUID = uid_from(result_key, "pdf")
     dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    dataset.SpecificCharacterSet = "ISO_IR 192"
-    patient_context(dataset, study)
     dataset.Modality = "DOC"
     dataset.SeriesInstanceUID = uid_from(result_key, "pdf series")
     dataset.SeriesNumber, dataset.InstanceNumber = _PDF_SERIES, 1

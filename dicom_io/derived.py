@@ -10,11 +10,12 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 
@@ -99,7 +100,10 @@ def _source_dataset(study: Study, volume: Volume, number: int) -> Dataset:
 def patient_context(dataset: Dataset, study: Study) -> None:
     """Copy patient and study attributes, so that archives file the object under the same patient and study."""
     patient = study.patient
+    dataset.SpecificCharacterSet = "ISO_IR 192"  # names of any script
     dataset.PatientID = patient.patient_id
+    if patient.issuer_of_patient_id:
+        dataset.IssuerOfPatientID = patient.issuer_of_patient_id
     dataset.PatientName = patient.patient_name
     dataset.PatientBirthDate = patient.birth_date
     dataset.PatientSex = patient.sex if patient.sex in ("M", "F", "O") else ""
@@ -117,8 +121,11 @@ def _decimals(values: Sequence[float] | np.ndarray) -> list[float]:
 
 
 def stamp(dataset: Dataset, study: Study) -> None:
-    """Give an object the study's own date and time, so that writing it again gives the same bytes."""
-    for date, time in (("ContentDate", "ContentTime"), ("SeriesDate", "SeriesTime")):
+    """Give an object its patient and study, and the study's own date and time, so that writing it again gives the same bytes."""
+    patient_context(dataset, study)
+    pairs = [("ContentDate", "ContentTime"), ("SeriesDate", "SeriesTime")]
+    pairs += [("DateOfSecondaryCapture", "TimeOfSecondaryCapture")] if "DateOfSecondaryCapture" in dataset else []
+    for date, time in pairs:
         setattr(dataset, date, study.patient.study_date or "19000101")
         setattr(dataset, time, study.patient.study_time or "000000")
     for keyword in ("InstanceCreationDate", "InstanceCreationTime"):
@@ -129,10 +136,15 @@ def stamp(dataset: Dataset, study: Study) -> None:
             del equipment.ContributionDateTime
 
 
-def keep(dataset: Dataset, path: Path) -> Written:
-    """Write an object whole or not at all, and durably."""
+def keep(dataset: Dataset, path: Path, check: Callable[[Dataset], None] | None = None) -> Written:
+    """Write an object whole or not at all, and durably.
+
+    `check` is given what the encoded bytes say before they are kept; what it raises leaves nothing on disk.
+    """
     buffer = io.BytesIO()
     dataset.save_as(buffer, enforce_file_format=True)
+    if check is not None:
+        check(dcmread(io.BytesIO(buffer.getvalue())))
     partial = path.with_name(path.name + ".part")
     with partial.open("wb") as stream:
         stream.write(buffer.getvalue())

@@ -74,6 +74,7 @@ def patient_context(headers: Sequence[Header], study: str) -> PatientContext:
     return PatientContext(
         pseudonym="P-" + hashlib.sha256(identity.encode()).hexdigest()[:10],
         patient_id=known([h.patient_id for h in headers]),
+        issuer_of_patient_id=known([h.issuer_of_patient_id for h in headers]),
         patient_name=known([h.patient_name for h in headers]),
         birth_date=known([h.birth_date for h in headers]),
         sex=known([h.sex for h in headers]),

@@ -1,7 +1,7 @@
 """DICOM SEG out of label maps: binary, one segment per structure, level and side, on the grid of the source slices.
 
-Codes come from configs/anatomy.toml. What was encoded is read back by the functional groups alone and compared voxel for
-voxel before the file is kept.
+Codes come from configs/anatomy.toml. What was encoded is read back by other code (dicom_io/read_back.py) and compared voxel
+for voxel before the file is kept.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
+from pydicom.uid import MRImageStorage
 
 from configs.loader import LabelSet, anatomy
 from dicom_io.derived import (
@@ -31,12 +32,11 @@ from dicom_io.derived import (
     stamp,
     uid_from,
 )
-from dicom_io.errors import ReadBackError
-from dicom_io.geometry import Volume
+from dicom_io.geometry import SourceInstance, Volume
+from dicom_io.read_back import check_segmentation
 from dicom_io.study import Study
 
 _SERIES_NUMBER = 9001
-_POSITION_MM = 1e-3  # how well a frame's place must agree when read back
 _LATERALITY = {"left": Code("7771000", "SCT", "Left"), "right": Code("24028007", "SCT", "Right")}
 _DISC_TISSUE = frozenset({"disc", "herniated_material"})
 _ABNORMAL = frozenset({"herniated_material"})
@@ -46,21 +46,50 @@ IntArray = NDArray[np.integer[Any]]
 
 @dataclass(frozen=True)
 class Segment:
-    """One segment: the value in the label map that belongs to it, its name, code, region and side (the patient's)."""
+    """One segment: the value in the label map that belongs to it, its name, code, region and side (the patient's).
+
+    `structure` is the name in configs/anatomy.toml, `level` that of the disc it belongs to (None: to no single one).
+    """
 
     value: int
     label: str
     code: tuple[str, str, str]
     colour: tuple[int, int, int]
+    structure: str = ""
+    level: str | None = None
     laterality: str | None = None
     region: tuple[str, str, str] | None = None
     abnormal: bool = False
 
 
+@dataclass(frozen=True)
+class SegmentReference:
+    """How another object names a segment: the SEG, the segment's number, and the images on which it was drawn."""
+
+    sop_instance_uid: str
+    number: int
+    images: tuple[SourceInstance, ...]
+
+
+@dataclass(frozen=True)
+class WrittenSegmentation(Written):
+    """A SEG that was written, with its segments in the order of their numbers (from 1) and the images of each."""
+
+    segments: tuple[Segment, ...] = ()
+    images: tuple[tuple[SourceInstance, ...], ...] = ()
+
+    def reference(self, structure: str, level: str | None) -> SegmentReference | None:
+        """The segment of a structure at a level; None when the SEG holds none."""
+        for at, segment in enumerate(self.segments):
+            if (segment.structure, segment.level) == (structure, level):
+                return SegmentReference(self.sop_instance_uid, at + 1, self.images[at])
+        return None
+
+
 def segments_by_level(
     label_map: IntArray, label_set: LabelSet, level_of_slice: Sequence[str | None]
 ) -> tuple[IntArray, tuple[Segment, ...]]:
-    """Give every structure of every level a value of its own.
+    """Give every structure of every level a value of its own, for slices that each belong to one level.
 
     `label_map` (slice, row, column) holds the numbers of `label_set`; `level_of_slice` names the level of each slice (None:
     not assigned to a level).
@@ -68,14 +97,31 @@ def segments_by_level(
     """
     if label_map.shape[0] != len(level_of_slice):
         raise ValueError(f"{len(level_of_slice)} levels for {label_map.shape[0]} slices")
+    parts = []
+    for level in dict.fromkeys(level_of_slice):
+        slices = np.array([name == level for name in level_of_slice])
+        parts.append((level, label_set.names, np.broadcast_to(slices[:, None, None], label_map.shape)))
+    return segments_by_part(label_map, label_set, parts)
+
+
+def segments_by_part(
+    label_map: IntArray,
+    label_set: LabelSet,
+    parts: Sequence[tuple[str | None, Sequence[str], NDArray[np.bool_]]],
+) -> tuple[IntArray, tuple[Segment, ...]]:
+    """Give every structure in every part a value of its own.
+
+    `label_map` (slice, row, column) holds the numbers of `label_set`. A part is the level it belongs to (or None), the names
+    of the structures that are taken from it, and the voxels (slice, row, column) that it has.
+    Returns a new map and the segments that occur in it.
+    """
     known = anatomy().disc_codes
     result = np.zeros(label_map.shape, dtype=np.uint16)
     segments: list[Segment] = []
-    for level in dict.fromkeys(level_of_slice):
-        slices = np.array([name == level for name in level_of_slice])
+    for level, structures, where in parts:
         for label in label_set.label:
-            mask = (label_map == label.value) & slices[:, None, None]
-            if not mask.any():
+            mask = (label_map == label.value) & where
+            if label.name not in structures or not mask.any():
                 continue
             value = len(segments) + 1
             result[mask] = value
@@ -83,16 +129,17 @@ def segments_by_level(
             name = label.name.removesuffix(f"_{label.laterality}").replace("_", " ")
             region = known.get(level or "")
             own = region if label.name in _DISC_TISSUE else None
-            code = own or label.code or ("85756007", "SCT", "Tissue")
             segments.append(
                 Segment(
-                    value,
-                    f"{level + ' ' if level else ''}{name}{side}",
-                    code,
-                    label.colour,
-                    label.laterality,
-                    region,
-                    label.name in _ABNORMAL,
+                    value=value,
+                    label=f"{level + ' ' if level else ''}{name}{side}",
+                    code=own or label.code or ("85756007", "SCT", "Tissue"),
+                    colour=label.colour,
+                    structure=label.name,
+                    level=level,
+                    laterality=label.laterality,
+                    region=region,
+                    abnormal=label.name in _ABNORMAL,
                 )
             )
     return result, tuple(segments)
@@ -107,7 +154,7 @@ def write_seg(
     result_key: str,
     *,
     number: int = 1,
-) -> Written:
+) -> WrittenSegmentation:
     """Write one SEG for `label_map` (slice, row, column) on the grid of `volume`; `number` tells several of one result apart.
 
     Raises SourceNotReferable when the study's UIDs cannot be named, ValueError when the map holds no segment, and
@@ -120,12 +167,15 @@ def write_seg(
     if not present:
         raise ValueError("no segment has a voxel")
     masks = np.stack([label_map == segment.value for segment in present], axis=-1).astype(np.uint8)
+    sources, names = _single_frames(source_datasets(study, volume), volume, result_key)
     dataset = hd.seg.Segmentation(
-        source_images=source_datasets(study, volume),
+        source_images=sources,
         pixel_array=masks,
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[_description(at + 1, item, result_key, number) for at, item in enumerate(present)],
-        series_instance_uid=uid_from(result_key, "seg series"),
+        series_instance_uid=uid_from(
+            result_key, "seg series", volume.frame_of_reference_uid
+        ),  # a series has one frame of reference
         series_number=_SERIES_NUMBER,
         sop_instance_uid=uid_from(result_key, "seg", number),
         instance_number=number,
@@ -141,43 +191,24 @@ def write_seg(
     dataset.SeriesDescription = "recess segmentation (research software)"
     stamp(dataset, study)
     _steady_dimensions(dataset, result_key, number)
-    written = np.zeros(label_map.shape, dtype=np.int64)
-    for at, mask in enumerate(read_back(dataset, volume)):
-        written[mask] = present[at].value
-    expected = np.where(np.isin(label_map, [segment.value for segment in present]), label_map, 0)
-    if not np.array_equal(written, expected):
-        raise ReadBackError(f"{path.name}: the segmentation read back differs from the label map; not kept")
-    return keep(dataset, path)
+    _name_sources(dataset, names)
+    written = keep(
+        dataset, path, lambda read: check_segmentation(read, volume, label_map, [item.value for item in present])
+    )
+    images = tuple(_images(volume, label_map == item.value) for item in present)
+    return WrittenSegmentation(
+        written.path,
+        written.sop_class_uid,
+        written.sop_instance_uid,
+        written.series_instance_uid,
+        tuple(present),
+        images,
+    )
 
 
-def read_back(dataset: Dataset, volume: Volume) -> list[NDArray[np.bool_]]:
-    """Masks (slice, row, column) of every segment, placed by each frame's own position; no highdicom in here.
-
-    Raises ReadBackError when a frame lies on no slice of `volume` or has another orientation or spacing.
-    """
-    rows, columns = int(dataset.Rows), int(dataset.Columns)
-    bits = np.unpackbits(np.frombuffer(dataset.PixelData, np.uint8), bitorder="little")
-    frames = bits[: int(dataset.NumberOfFrames) * rows * columns].reshape(-1, rows, columns).astype(bool)
-    shared = dataset.SharedFunctionalGroupsSequence[0]
-    masks = [np.zeros(volume.grid.shape, dtype=bool) for _ in dataset.SegmentSequence]
-    for frame, group in zip(frames, dataset.PerFrameFunctionalGroupsSequence, strict=True):
-        orientation = _group(group, shared, "PlaneOrientationSequence").ImageOrientationPatient
-        spacing = _group(group, shared, "PixelMeasuresSequence").PixelSpacing
-        position = np.array(_group(group, shared, "PlanePositionSequence").ImagePositionPatient, dtype=np.float64)
-        corner = np.array([0.0, rows - 1.0, columns - 1.0])
-        row, column = np.array(orientation[3:], dtype=float), np.array(orientation[:3], dtype=float)
-        far = position + row * float(spacing[0]) * corner[1] + column * float(spacing[1]) * corner[2]
-        index = int(np.round(volume.grid.to_index(position)[0]))
-        expected = volume.grid.to_lps(np.array([[index, 0, 0], [index, corner[1], corner[2]]]))
-        if not 0 <= index < volume.grid.shape[0] or not np.allclose([position, far], expected, atol=_POSITION_MM * 10):
-            raise ReadBackError("a frame of the segmentation lies on no source slice")
-        number = int(_group(group, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber)
-        masks[number - 1][index] = frame
-    return masks
-
-
-def _group(group: Dataset, shared: Dataset, keyword: str) -> Dataset:
-    return (group if keyword in group else shared)[keyword].value[0]
+def _images(volume: Volume, mask: NDArray[np.bool_]) -> tuple[SourceInstance, ...]:
+    """The source images on which a mask has a voxel."""
+    return tuple(volume.instances[index] for index in np.flatnonzero(mask.any(axis=(1, 2))))
 
 
 def _description(number: int, segment: Segment, result_key: str, object_number: int) -> hd.seg.SegmentDescription:
@@ -211,3 +242,45 @@ def _steady_dimensions(dataset: Dataset, result_key: str, number: int) -> None:
     uid = uid_from(result_key, "seg dimensions", number)
     for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
         item.DimensionOrganizationUID = uid
+
+
+def _single_frames(
+    sources: list[Dataset], volume: Volume, result_key: str
+) -> tuple[list[Dataset], dict[str, SourceInstance]]:
+    """Frames of multi-frame objects as if each were an image of its own, and which frame each of these stands for.
+
+    A stack may be some of the frames of an object, in another order; highdicom takes a multi-frame source only as a whole.
+    """
+    names: dict[str, SourceInstance] = {}
+    for number, (source, instance) in enumerate(zip(sources, volume.instances, strict=True)):
+        if instance.frame is not None:
+            source.SOPClassUID = MRImageStorage
+            source.SOPInstanceUID = uid_from(result_key, "source frame", number)
+            names[source.SOPInstanceUID] = instance
+    return sources, names
+
+
+def _name_sources(dataset: Dataset, names: dict[str, SourceInstance]) -> None:
+    """Put the object and the frame in place of each image that stood for it; lists of objects name each object once."""
+    if not names:
+        return
+    lists = [(series, "ReferencedInstanceSequence") for series in dataset.ReferencedSeriesSequence]
+    lists += [(dataset, "SourceImageSequence")] if "SourceImageSequence" in dataset else []
+    for holder, keyword in lists:
+        for item in holder[keyword].value:
+            _name_source(item, names, framed=False)
+        setattr(holder, keyword, list({item.ReferencedSOPInstanceUID: item for item in holder[keyword].value}.values()))
+    for group in dataset.PerFrameFunctionalGroupsSequence:
+        for derivation in group.DerivationImageSequence:
+            for item in derivation.SourceImageSequence:
+                _name_source(item, names, framed=True)
+
+
+def _name_source(item: Dataset, names: dict[str, SourceInstance], *, framed: bool) -> None:
+    instance = names.get(item.ReferencedSOPInstanceUID)
+    if instance is None:
+        return
+    item.ReferencedSOPClassUID = instance.sop_class_uid
+    item.ReferencedSOPInstanceUID = instance.sop_instance_uid
+    if framed:
+        item.ReferencedFrameNumber = instance.frame

@@ -26,6 +26,7 @@ class PatientContext:
 
     pseudonym: str
     patient_id: str = ""
+    issuer_of_patient_id: str = ""
     patient_name: str = ""
     birth_date: str = ""
     sex: str = ""

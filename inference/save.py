@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,14 @@ import numpy as np
 
 from configs import anatomy
 from dicom_io.errors import SourceNotReferable
-from inference.report import Finding, Measurement, Report, ReportWarning
+from inference.level_parts import sagittal_parts
+from inference.report import Finding, Measurement, Point, Report, ReportWarning
 
 if TYPE_CHECKING:
     from dicom_io.geometry import SourceInstance, Volume
+    from dicom_io.seg import SegmentReference, WrittenSegmentation
     from dicom_io.sr import MeasuredValue, Quantity, ReportedFinding
+    from dicom_io.study import PatientContext
     from inference.analyze import Reading
 
 _QUANTITY: dict[tuple[str, str], Quantity] = {
@@ -93,32 +97,35 @@ def _dicom_objects(reading: Reading, folder: Path, formats: Sequence[str]) -> Re
     return reading.report
 
 
-def _write_segs(reading: Reading, folder: Path) -> tuple[Path, ...]:
+def _write_segs(reading: Reading, folder: Path) -> tuple[WrittenSegmentation, ...]:
     """One SEG a stack, since a SEG names one series: seg.dcm holds the stack of the lowest level, seg-2.dcm the next."""
-    from dicom_io.seg import segments_by_level, write_seg
+    from dicom_io.seg import segments_by_level, segments_by_part, write_seg
 
     assert reading.study is not None
-    paths: list[Path] = []
+    made: list[WrittenSegmentation] = []
     for item in (*reading.label_maps[1:], reading.label_maps[0]):
         if not item.array.any():
             continue
-        axial = item.plane == "axial"
-        labels = anatomy().axial if axial else anatomy().sagittal
-        array, segments = segments_by_level(item.array, labels, item.levels if axial else (None,) * item.array.shape[0])
-        number = len(paths) + 1
+        if item.plane == "axial":
+            array, segments = segments_by_level(item.array, anatomy().axial, item.levels)
+        else:
+            parts = sagittal_parts(item.array, item.grid, reading.report.levels)
+            array, segments = segments_by_part(item.array, anatomy().sagittal, parts)
+        number = len(made) + 1
         path = folder / ("seg.dcm" if number == 1 else f"seg-{number}.dcm")
-        write_seg(path, array, segments, item.source, reading.study, reading.report.result_key, number=number)
-        paths.append(path)
-    return tuple(paths)
+        made.append(
+            write_seg(path, array, segments, item.source, reading.study, reading.report.result_key, number=number)
+        )
+    return tuple(made)
 
 
-def _write_sr(reading: Reading, folder: Path, segmentations: Sequence[Path]) -> None:
+def _write_sr(reading: Reading, folder: Path, segmentations: Sequence[WrittenSegmentation]) -> None:
     from dicom_io.sr import write_sr
 
     if not reading.report.findings or reading.study is None:
         return
     volumes = [item.source for item in reading.label_maps]
-    findings = [_reported(finding, volumes) for finding in reading.report.findings]
+    findings = [_reported(finding, reading, segmentations) for finding in reading.report.findings]
     key = reading.report.result_key
     write_sr(folder / "sr.dcm", findings, volumes, reading.study, key, segmentations=segmentations)
 
@@ -131,17 +138,34 @@ def _write_captures(reading: Reading, folder: Path) -> None:
 
     assert reading.study is not None
     key = reading.report.result_key
+    volumes = [item.source for item in reading.label_maps]
     for number, picture in enumerate(reading.pictures, start=1):
         pixels = np.asarray(draw_picture(picture).convert("RGB"))
-        write_capture(folder / f"capture-{number:02d}.dcm", pixels, reading.study, key, number, picture.title)
-    pdf = render_pdf(reading.report, reading.pictures)
+        corner = picture.affine[:3, 3]
+        place = _instance(volumes, picture.source_instance, (float(corner[0]), float(corner[1]), float(corner[2])))
+        source = place[0] if place else None
+        write_capture(folder / f"capture-{number:02d}.dcm", pixels, reading.study, key, number, picture.title, source)
+    pdf = render_pdf(reading.report, reading.pictures, dated=_moment(reading.study.patient))
     write_encapsulated_pdf(folder / "report-pdf.dcm", pdf, reading.study, key)
 
 
-def _reported(finding: Finding, volumes: Sequence[Volume]) -> ReportedFinding:
+def _moment(patient: PatientContext) -> datetime:
+    """Date of the study: what a document that is kept in an archive is dated by, so that making it again gives the same bytes."""
+    try:
+        return datetime.strptime(patient.study_date, "%Y%m%d").replace(tzinfo=UTC)
+    except ValueError:
+        return datetime(1900, 1, 1, tzinfo=UTC)
+
+
+def _reported(finding: Finding, reading: Reading, segmentations: Sequence[WrittenSegmentation]) -> ReportedFinding:
     from dicom_io.sr import ReportedFinding
 
-    places = [_instance(volumes, item.sop_instance_uid) for item in finding.evidence]
+    volumes = [item.source for item in reading.label_maps]
+    seen = [
+        (point, place)
+        for point, uid in _seen_at(finding, reading)
+        if (place := _instance(volumes, uid, point)) is not None
+    ]
     return ReportedFinding(
         identifier=finding.id,
         kind=finding.kind,
@@ -152,14 +176,40 @@ def _reported(finding: Finding, volumes: Sequence[Volume]) -> ReportedFinding:
         measurements=tuple(
             _measured(finding, item, volumes) for item in finding.measurements if (finding.kind, item.name) in _QUANTITY
         ),
-        images=tuple(dict.fromkeys(place[0] for place in places if place is not None)),
+        images=tuple(dict.fromkeys(instance for _, (instance, _) in seen)),
+        segment=_segment_of(finding, segmentations, {instance for _, (instance, _) in seen}),
+        place=(seen[0][0], seen[0][1][1]) if seen else None,
     )
+
+
+def _seen_at(finding: Finding, reading: Reading) -> list[tuple[Point, str | None]]:
+    """Where a finding was seen: its evidence, else the middle of its disc on the sagittal slice that lies nearest."""
+    if finding.evidence:
+        return [(item.point_lps, item.sop_instance_uid) for item in finding.evidence]
+    return [(level.disc_centre_lps, None) for level in reading.report.levels if level.name == finding.level]
+
+
+def _segment_of(
+    finding: Finding, segmentations: Sequence[WrittenSegmentation], seen: set[SourceInstance]
+) -> SegmentReference | None:
+    """The segment that shows a finding, drawn on an image it was seen on where there is one; else the disc of its level."""
+    if finding.kind == "recess_stenosis":
+        structures = [f"recess_{finding.side}"]
+    elif finding.kind == "canal_stenosis":
+        structures = ["thecal_sac"]
+    else:
+        structures = ["herniated_material", "disc"] if finding.flagged else ["disc"]
+    for structure in structures:
+        found = [item for one in segmentations if (item := one.reference(structure, finding.level)) is not None]
+        if found:
+            return max(found, key=lambda item: len(seen & set(item.images)))
+    return None
 
 
 def _measured(finding: Finding, item: Measurement, volumes: Sequence[Volume]) -> MeasuredValue:
     from dicom_io.sr import MeasuredValue
 
-    place = _instance(volumes, item.source_instance)
+    place = _instance(volumes, item.source_instance, item.points_lps[0] if item.points_lps else None)
     return MeasuredValue(
         quantity=_QUANTITY[finding.kind, item.name],
         value=item.value,
@@ -170,10 +220,20 @@ def _measured(finding: Finding, item: Measurement, volumes: Sequence[Volume]) ->
     )
 
 
-def _instance(volumes: Sequence[Volume], uid: str | None) -> tuple[SourceInstance, str] | None:
-    """The source image with this UID and its frame of reference."""
+def _instance(volumes: Sequence[Volume], uid: str | None, point: Point | None) -> tuple[SourceInstance, str] | None:
+    """The source image with this UID and its frame of reference; of several frames, or without a UID, the one nearest `point`.
+
+    Without a UID only sagittal images are looked at: what has no evidence of its own was seen there.
+    """
+    best: tuple[float, SourceInstance, str] | None = None
     for volume in volumes:
-        for instance in volume.instances:
-            if instance.sop_instance_uid == uid:
-                return instance, volume.frame_of_reference_uid
-    return None
+        if uid is None and volume.plane != "sagittal":
+            continue
+        at = 0.0 if point is None else float(volume.grid.to_index(np.array(point))[0])
+        for index, instance in enumerate(volume.instances):
+            if uid is not None and instance.sop_instance_uid != uid:
+                continue
+            distance = abs(index - at) if point is not None else 0.0
+            if best is None or distance < best[0]:
+                best = (distance, instance, volume.frame_of_reference_uid)
+    return None if best is None else (best[1], best[2])

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
-from datetime import UTC
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import typst
@@ -24,9 +24,14 @@ _TEMPLATE = Path(__file__).parent / "report.typ"
 _STANDARDS: list[typst.PDFStandard] = ["ua-1", "a-2a"]
 
 
-def render_pdf(report: Report, pictures: Sequence[KeyPicture] = ()) -> bytes:
-    """The whole report as PDF bytes."""
-    made = report.created_at.astimezone(UTC)
+def render_pdf(report: Report, pictures: Sequence[KeyPicture] = (), *, dated: datetime | None = None) -> bytes:
+    """The whole report as PDF bytes.
+
+    `dated` stands for the time of making as the document's date and is not printed: the same result then gives the same bytes
+    whenever it is made.
+    """
+    page = page_of(report) if dated is None else replace(page_of(report), made="")
+    made = (dated or report.created_at).astimezone(UTC)
     drawn = [
         {"title": picture.title, "alt": picture.alt_text, "file": f"picture{number}.png"}
         for number, picture in enumerate(pictures, start=1)
@@ -34,7 +39,7 @@ def render_pdf(report: Report, pictures: Sequence[KeyPicture] = ()) -> bytes:
     drawing = draw_roots(report)
     data = {
         "scheme": drawing and {"title": drawing.title, "alt": drawing.alt, "file": "roots.svg"},
-        "page": asdict(page_of(report)),
+        "page": asdict(page),
         "pictures": drawn,
         "date": {name: getattr(made, name) for name in ("year", "month", "day", "hour", "minute")},
     }
