@@ -91,7 +91,7 @@ def locate_discs(volume: Volume, segmenter: Segmenter) -> Localization:
     except ValueError as error:
         return _not_lumbar(volume.grid.shape, str(error))
     pictures = normalise(turned.planes, segmenter.card.input)
-    probabilities = segmenter.probabilities(pictures[:, None])
+    probabilities = segmenter.plane_probabilities(pictures, turned.step_mm)
     middle = _middle_slice(probabilities, turned.step_mm)
     if middle is None:
         return _not_lumbar(volume.grid.shape, "no spinal canal was found")

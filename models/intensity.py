@@ -1,4 +1,4 @@
-"""How an image is brought to the scale a network was trained on: one pixel size, one robust intensity range.
+"""How an image is brought to the scale a network was trained on: one pixel size, one robust intensity range, its neighbours.
 
 Training and reading call the same function, with the numbers of the model's card.
 """
@@ -16,13 +16,17 @@ _FLAT_RANGE = 1e-6
 
 
 class InputSpec(BaseModel):
-    """Pixel size in mm, and the percentiles of the image that become 0 and 1 (values are clipped to -0.5..1.5)."""
+    """Pixel size in mm, the percentiles of the image that become 0 and 1 (values are clipped to -0.5..1.5), and context.
+
+    With `context_mm` a network sees three channels: a slice between those that lie about so many mm before and after it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     spacing_mm: float = Field(gt=0)
     low_percentile: float = Field(default=1.0, ge=0, le=100)
     high_percentile: float = Field(default=99.0, ge=0, le=100)
+    context_mm: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _ordered(self) -> InputSpec:
@@ -45,3 +49,17 @@ def normalise(image: NDArray[Any], spec: InputSpec) -> NDArray[np.float32]:
         return np.zeros(values.shape, dtype=np.float32)
     scaled = (np.where(np.isfinite(values), values, low) - low) / (high - low)
     return np.clip(scaled, -0.5, 1.5).astype(np.float32)
+
+
+def with_context(planes: NDArray[Any], step_mm: float, spec: InputSpec) -> NDArray[np.float32]:
+    """Slices (S, R, C) that follow each other every `step_mm` as network input: (S, 1, R, C), or (S, 3, R, C) with context.
+
+    The neighbours are whole slices away, at least one; at either end, and for a slice alone, the outermost slice stands in.
+    """
+    planes = np.asarray(planes, dtype=np.float32)
+    if spec.context_mm is None:
+        return planes[:, None]
+    apart = max(1, round(spec.context_mm / step_mm))
+    index = np.arange(len(planes))
+    before, after = np.clip(index - apart, 0, None), np.clip(index + apart, None, len(planes) - 1)
+    return np.stack([planes[before], planes, planes[after]], axis=1)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.intensity import with_context
 from models.weights import CARDS, WEIGHTS, Card, load_card, load_network
 
 if TYPE_CHECKING:
@@ -91,6 +92,13 @@ class Segmenter:
     def spacing_mm(self) -> float:
         """Pixel size the network expects."""
         return self.card.input.spacing_mm
+
+    def plane_probabilities(self, planes: NDArray[Any], step_mm: float = 1.0) -> NDArray[np.float32]:
+        """Class probabilities (S, K, R, C) of normalised slices (S, R, C) that follow each other every `step_mm`.
+
+        One slice alone (S = 1) is its own context.
+        """
+        return self.probabilities(with_context(planes, step_mm, self.card.input))
 
     def probabilities(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """Class probabilities (N, K, H, W) of normalised images (N, C, H, W), any H and W.

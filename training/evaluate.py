@@ -52,15 +52,14 @@ def evaluate_sagittal(data: Path, *, device: str = "auto", sheet: Path | None = 
 def segment_slab(segmenter: Segmenter, slab: Slab) -> NDArray[np.uint8]:
     """Class numbers (slice, row, column) on the slab's own grid: resampled in, probabilities resampled back."""
     spacing = segmenter.spacing_mm
+    planes = np.stack(
+        [normalise(resample(plane, slab.spacing[1:], spacing), segmenter.card.input) for plane in slab.image]
+    )
+    factors = [new / old for new, old in zip(slab.image.shape[1:], planes.shape[1:], strict=True)]
     result = np.empty(slab.image.shape, dtype=np.uint8)
-    for index, plane in enumerate(slab.image):
-        image = normalise(resample(plane, slab.spacing[1:], spacing), segmenter.card.input)
-        probabilities = segmenter.probabilities(image[None, None])[0]
-        factors = [new / old for new, old in zip(plane.shape, image.shape, strict=True)]
-        back = np.stack(
-            [ndimage.zoom(part, factors, order=1, grid_mode=True, mode="nearest") for part in probabilities]
-        )
-        result[index] = back.argmax(axis=0)
+    for index, probabilities in enumerate(segmenter.plane_probabilities(planes, slab.spacing[0])):
+        back = [ndimage.zoom(part, factors, order=1, grid_mode=True, mode="nearest") for part in probabilities]
+        result[index] = np.argmax(back, axis=0)
     return result
 
 
@@ -109,7 +108,7 @@ def slab_lines(scores: list[SlabScore], classes: tuple[str, ...]) -> list[str]:
 def count_discs(segmenter: Segmenter, whole: WholeSlice) -> tuple[int, tuple[str, ...]]:
     """Discs of the column found in a whole slice, and the faults of that column."""
     image = normalise(resample(whole.image, (whole.spacing,) * 2, segmenter.spacing_mm), segmenter.card.input)
-    label_map: NDArray[Any] = segmenter.probabilities(image[None, None])[0].argmax(axis=0)
+    label_map: NDArray[Any] = segmenter.plane_probabilities(image[None])[0].argmax(axis=0)
     column = find_column(label_map, segmenter.spacing_mm)
     return (len(column.discs) if column else 0), column_faults(column)
 

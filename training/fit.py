@@ -255,7 +255,8 @@ def _train_step(
     for group in state.optimiser.param_groups:
         group["lr"] = learning_rate(recipe, state.step)
     image = batch["image"].to(device, memory_format=torch.channels_last)
-    with torch.autocast("cuda", dtype=torch.bfloat16, enabled=device.startswith("cuda")):
+    kind = device.partition(":")[0]
+    with torch.autocast(kind, dtype=torch.bfloat16, enabled=kind == "cuda" or settings.bfloat16):
         logits = state.network(image)
     loss = grouped_dice_ce(
         logits, batch["target"].to(device), batch["partial"].to(device), table, batch["weight"].to(device)

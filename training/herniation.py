@@ -81,7 +81,7 @@ def graded_discs(segmenter: Segmenter, data: Path) -> list[GradedDisc]:
 def _features(segmenter: Segmenter, whole: WholeSlice) -> list[dict[str, float]] | str:
     """Features of the discs from the lowest upward, or why there are none."""
     image = normalise(resample(whole.image, (whole.spacing,) * 2, segmenter.spacing_mm), segmenter.card.input)
-    flat = segmenter.probabilities(image[None, None])[0].argmax(axis=0).astype(np.uint8)
+    flat = segmenter.plane_probabilities(image[None])[0].argmax(axis=0).astype(np.uint8)
     column = find_column(flat, segmenter.spacing_mm)
     if column is None or column_faults(column):
         return "no plausible column"

@@ -33,6 +33,8 @@ class Optimiser(_Strict):
     ema_decay: float = Field(default=0.99, ge=0, lt=1)
     gradient_clip: float = Field(default=5.0, gt=0)
     validate_every: int = Field(default=200, gt=0)
+    bfloat16: bool = False
+    """Forward passes in bfloat16 on the CPU too (CUDA always autocasts); about 1.7 times as fast where the processor has it."""
     minutes: float | None = Field(default=None, gt=0)
     """Wall-clock budget; the loop stops there and keeps the best weights so far."""
 

@@ -42,7 +42,7 @@ def sagittal_sheet(segmenter: Segmenter, slices: Sequence[WholeSlice], path: Pat
     tiles = []
     for whole in slices:
         image = normalise(resample(whole.image, (whole.spacing,) * 2, segmenter.spacing_mm), segmenter.card.input)
-        label_map = segmenter.probabilities(image[None, None])[0].argmax(axis=0)
+        label_map = segmenter.plane_probabilities(image[None])[0].argmax(axis=0)
         column = find_column(label_map, segmenter.spacing_mm)
         painted = overlay(image, label_map, anatomy().sagittal)
         plain = overlay(image, np.zeros_like(label_map), anatomy().sagittal)

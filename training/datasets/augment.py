@@ -35,7 +35,7 @@ def place(
     strength: Strength,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
-    """Rotate, scale and cut a window of `size` (rows, columns) around a chance point of the slice.
+    """Rotate, scale and cut a window of `size` (rows, columns) around a chance point of a slice (C, R, W) with its target (R, W).
 
     Beyond the slice the image is zero, as beyond a field of view, and the target is background.
     """
@@ -44,20 +44,22 @@ def place(
     stretch = 1 + rng.uniform(-strength.stretch, strength.stretch)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     matrix = turn @ np.diag([1 / (zoom * stretch), stretch / zoom])
-    rows, columns = image.shape
+    rows, columns = target.shape
     labelled = np.argwhere(target > 0)
     if len(labelled) and rng.random() < 0.8:
         centre = labelled[rng.integers(len(labelled))] + rng.normal(0, 15, 2)
     else:
         centre = rng.uniform((0.2 * rows, 0.2 * columns), (0.8 * rows, 0.8 * columns))
     offset = centre - matrix @ (np.array(size) / 2)
-    picture = ndimage.affine_transform(image, matrix, offset, size, order=1, mode="constant", cval=0.0)
+    picture = np.stack(
+        [ndimage.affine_transform(plane, matrix, offset, size, order=1, mode="constant", cval=0.0) for plane in image]
+    )
     labels = ndimage.affine_transform(target.astype(np.int16), matrix, offset, size, order=0, mode="constant", cval=0)
     return picture.astype(np.float32), labels
 
 
 def change_intensity(image: NDArray[np.float32], strength: Strength, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Another contrast of the same anatomy: tone curve, gamma, shading, blur along either axis, noise."""
+    """Another contrast of the same anatomy (C, R, W): tone curve, gamma, shading, blur along either axis, noise."""
     picture = np.clip(image, 0, 1.2).astype(np.float64)
     if rng.random() < strength.remap_probability:
         knots = np.linspace(0, 1.2, 6)
@@ -67,11 +69,15 @@ def change_intensity(image: NDArray[np.float32], strength: Strength, rng: np.ran
     picture = np.power(np.clip(picture, 0, None), rng.uniform(*strength.gamma))
     if strength.bias > 0:
         field = ndimage.zoom(
-            rng.normal(0, strength.bias / 2, (4, 4)), np.array(image.shape) / 4, order=1, grid_mode=True, mode="nearest"
+            rng.normal(0, strength.bias / 2, (4, 4)),
+            np.array(image.shape[1:]) / 4,
+            order=1,
+            grid_mode=True,
+            mode="nearest",
         )
-        picture = picture * np.exp(field[: image.shape[0], : image.shape[1]])
+        picture = picture * np.exp(field[: image.shape[1], : image.shape[2]])
     if rng.random() < 0.5:
-        picture = ndimage.gaussian_filter(picture, rng.uniform(*strength.blur_mm_pixels, 2))
+        picture = ndimage.gaussian_filter(picture, (0.0, *rng.uniform(*strength.blur_mm_pixels, 2)))
     picture = picture + rng.normal(0, rng.uniform(0, strength.noise), image.shape)
     return np.asarray(picture, dtype=np.float32)
 

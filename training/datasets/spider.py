@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage
 
 from configs import anatomy
-from models.intensity import normalise
+from models.intensity import normalise, with_context
 from training.datasets import Sample
 from training.datasets.augment import Strength, change_intensity, place
 from training.recipes import Recipe
@@ -53,6 +53,10 @@ class Settings(BaseModel):
     """Part of the slab samples set into front and back tissue of another patient's whole slice."""
     teacher: str | None = None
     """Run folder of the network that labels the whole slices, as given to `recess-train fit --runs`."""
+    lone_share: float = Field(default=0.3, ge=0, le=1)
+    """Part of the slab samples that are their own context, as a slice without neighbours is; needs context in the input."""
+    neighbours_apart: tuple[int, int] = (1, 5)
+    """Fewest and most slab slices (0.9 mm) between a slice and its context in training: from SPACE to routine spacing."""
     light_share: float = Field(default=0.0, ge=0, le=1)
     """Part of the slab samples left nearly as they are: no new surroundings, one slice, `light` augmentation."""
     augmentation: Strength = Strength()
@@ -77,6 +81,16 @@ class Slab:
     classes: NDArray[np.uint8]
     instances: NDArray[np.uint8]
     spacing: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class _FlatSlab:
+    """A slab at the recipe's spacing: (slice, row, column) grey values as scanned, and class numbers; mm between slices."""
+
+    patient: int
+    planes: NDArray[np.float32]
+    classes: NDArray[np.int16]
+    step_mm: float
 
 
 @dataclass(frozen=True)
@@ -162,7 +176,7 @@ def build(recipe: Recipe, split: Split, rng: np.random.Generator, data: Path) ->
     """Samples of one split. "train" is endless and augmented; the others give every third slice of each slab once."""
     settings = Settings.model_validate(recipe.data)
     spacing = recipe.input.spacing_mm
-    mine = [slab for slab, subset in slabs(data) if part_of(subset, slab.patient, settings) == split]
+    mine = [_flat(slab, spacing) for slab, subset in slabs(data) if part_of(subset, slab.patient, settings) == split]
     if split != "train":
         yield from _fixed_samples(recipe, mine)
         return
@@ -180,47 +194,72 @@ def build(recipe: Recipe, split: Split, rng: np.random.Generator, data: Path) ->
             image, target, patient = _slab_sample(mine, surroundings, recipe, settings, rng)
         image, target = place(image, target, settings.size, strength, rng)
         image = change_intensity(image, strength, rng)
-        yield Sample(normalise(image, recipe.input)[None], target.astype(np.int64), patient=str(patient))
+        yield Sample(normalise(image, recipe.input), target.astype(np.int64), patient=str(patient))
 
 
-def _fixed_samples(recipe: Recipe, mine: list[Slab]) -> Iterator[Sample]:
+def _flat(slab: Slab, spacing_mm: float) -> _FlatSlab:
+    in_plane = slab.spacing[1:]
+    return _FlatSlab(
+        slab.patient,
+        np.stack([resample(plane, in_plane, spacing_mm) for plane in slab.image]).astype(np.float32),
+        np.stack([resample(plane, in_plane, spacing_mm, order=0) for plane in slab.classes]).astype(np.int16),
+        slab.spacing[0],
+    )
+
+
+def _fixed_samples(recipe: Recipe, mine: list[_FlatSlab]) -> Iterator[Sample]:
     for slab in mine:
-        for index in range(1, slab.image.shape[0], 3):
-            image = resample(slab.image[index], slab.spacing[1:], recipe.input.spacing_mm)
-            target = resample(slab.classes[index], slab.spacing[1:], recipe.input.spacing_mm, order=0)
-            yield Sample(normalise(image, recipe.input)[None], target.astype(np.int64), patient=str(slab.patient))
+        planes = np.stack([normalise(plane, recipe.input) for plane in slab.planes])
+        inputs = with_context(planes, slab.step_mm, recipe.input)
+        for index in range(1, len(planes), 3):
+            yield Sample(inputs[index], slab.classes[index].astype(np.int64), patient=str(slab.patient))
 
 
 def _slab_sample(
-    mine: list[Slab],
+    mine: list[_FlatSlab],
     surroundings: list[NDArray[np.float32]],
     recipe: Recipe,
     settings: Settings,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.float32], NDArray[np.int16], int]:
-    """A chance slice of a chance slab; without `surroundings` it stays one thin slice with nothing beside it."""
+    """A chance slice of a chance slab (C, R, W) with its labels (R, W); without `surroundings` it stays thin, nothing beside it."""
     slab = mine[rng.integers(len(mine))]
-    index = int(rng.integers(slab.image.shape[0]))
-    if surroundings and rng.random() < settings.thick_share:
-        half = int(rng.integers(1, 3))
-        plane = slab.image[max(0, index - half) : index + half + 1].astype(np.float32).mean(axis=0)
-    else:
-        plane = slab.image[index].astype(np.float32)
-    image = normalise(resample(plane, slab.spacing[1:], recipe.input.spacing_mm), recipe.input)
-    target = resample(slab.classes[index], slab.spacing[1:], recipe.input.spacing_mm, order=0).astype(np.int16)
+    index = int(rng.integers(len(slab.planes)))
+    half = int(rng.integers(1, 3)) if surroundings and rng.random() < settings.thick_share else 0
+    image = np.stack(
+        [_thick_plane(slab, number, half, recipe) for number in _channels(slab, index, recipe, settings, rng)]
+    )
+    target = slab.classes[index]
     if surroundings and rng.random() < settings.surround_share:
         image, target = _surround(image, target, surroundings[rng.integers(len(surroundings))], rng)
     return image, target, slab.patient
 
 
+def _channels(
+    slab: _FlatSlab, index: int, recipe: Recipe, settings: Settings, rng: np.random.Generator
+) -> tuple[int, ...]:
+    """Slices that make the channels of a sample around slice `index`."""
+    if recipe.input.context_mm is None:
+        return (index,)
+    if rng.random() < settings.lone_share:
+        return (index,) * 3
+    low, high = settings.neighbours_apart
+    apart = int(rng.integers(low, high + 1))
+    return max(index - apart, 0), index, min(index + apart, len(slab.planes) - 1)
+
+
+def _thick_plane(slab: _FlatSlab, index: int, half: int, recipe: Recipe) -> NDArray[np.float32]:
+    return normalise(slab.planes[max(0, index - half) : index + half + 1].mean(axis=0), recipe.input)
+
+
 def _surround(
     image: NDArray[np.float32], target: NDArray[np.int16], other: NDArray[np.float32], rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
-    """Put tissue from the front (abdomen) and back (skin) of another patient's slice beside a slab.
+    """Put tissue from the front (abdomen) and back (skin) of another patient's slice beside a slab (C, R, W).
 
     Only the outer parts of the other slice are taken, which hold no spine. A short linear blend hides the seam.
     """
-    rows = image.shape[0]
+    channels, rows, columns = image.shape
     first = int(rng.integers(0, max(1, other.shape[0] - rows + 1)))
     strip = other[first : first + rows]
     if strip.shape[0] < rows:
@@ -229,11 +268,12 @@ def _surround(
         )
     front = strip[:, : int(strip.shape[1] * 0.28)]
     back = strip[:, int(strip.shape[1] * 0.9) :]
-    joined = np.concatenate([front, image, back], axis=1)
+    beside = [np.repeat(part[None], channels, axis=0) for part in (front, back)]
+    joined = np.concatenate([beside[0], image, beside[1]], axis=2)
     labels = np.pad(target, ((0, 0), (front.shape[1], back.shape[1])))
-    for seam in (front.shape[1], front.shape[1] + image.shape[1]):
-        left, right = max(0, seam - 4), min(joined.shape[1], seam + 4)
-        joined[:, left:right] = ndimage.uniform_filter1d(joined, 5, axis=1)[:, left:right]
+    for seam in (front.shape[1], front.shape[1] + columns):
+        left, right = max(0, seam - 4), min(joined.shape[2], seam + 4)
+        joined[..., left:right] = ndimage.uniform_filter1d(joined, 5, axis=2)[..., left:right]
     return joined, labels
 
 
@@ -291,7 +331,7 @@ def _whole_sample(
     if taught.pair is not None and rng.random() < settings.stir_share:
         t1, t2 = (taught.image, taught.pair) if taught.sequence == "t1" else (taught.pair, taught.image)
         image = fat_suppressed(t1, t2, float(rng.uniform(0.5, 1.0)))
-    return image, taught.target, taught.patient
+    return with_context(image[None], 1.0, recipe.input)[0], taught.target, taught.patient
 
 
 def fat_suppressed(t1: NDArray[np.float32], t2: NDArray[np.float32], strength: float) -> NDArray[np.float32]:

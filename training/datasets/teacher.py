@@ -50,7 +50,7 @@ def label_whole_slice(teacher: Segmenter, image: NDArray[np.float32], discs: int
 
     None unless the column found is plausible and has as many discs as the publisher counted.
     """
-    probabilities = teacher.probabilities(image[None, None])[0]
+    probabilities = teacher.plane_probabilities(image[None])[0]
     label_map = probabilities.argmax(axis=0)
     column = find_column(label_map, teacher.spacing_mm)
     if column is None or column_faults(column) or column.gaps or len(column.discs) != discs:
