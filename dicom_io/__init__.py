@@ -8,15 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dicom_io.decoding_process import prepare
     from dicom_io.ingest import read_outcomes, read_studies, read_study
     from dicom_io.study import Study
 
-__all__ = ["Study", "read_outcomes", "read_studies", "read_study"]
+__all__ = ["Study", "prepare", "read_outcomes", "read_studies", "read_study"]
 _HOME = {
     "read_study": "dicom_io.ingest",
     "read_studies": "dicom_io.ingest",
     "read_outcomes": "dicom_io.ingest",
     "Study": "dicom_io.study",
+    "prepare": "dicom_io.decoding_process",
 }
 
 

@@ -19,8 +19,9 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from configs.loader import limits
+from dicom_io.decoding_process import DecodingProcess
 from dicom_io.header import Header, Verdict
-from dicom_io.isolation import Decoder, Examined
+from dicom_io.isolation import Examined
 
 State = Literal["stored", "warned", "quarantined", "refused"]
 _VERDICT = TypeAdapter(Verdict)
@@ -113,7 +114,7 @@ class _Child:
 
     def __init__(self, study: str | None) -> None:
         self._bounds = limits()
-        self._decoder = Decoder.start(self._bounds, study)
+        self._decoder = DecodingProcess.start(self._bounds, study)
         self._gone = False
 
     def ready(self) -> bool:

@@ -22,8 +22,8 @@ import pydicom
 import pydicom.config
 from numpy.typing import NDArray
 from pydicom.charset import python_encoding
-from pydicom.dataset import Dataset
-from pydicom.filereader import _read_file_meta_info, read_preamble
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filereader import _read_file_meta_info, read_dataset, read_preamble
 from pydicom.multival import MultiValue
 from pydicom.pixels import get_decoder
 from pydicom.uid import UID
@@ -113,11 +113,11 @@ def examine(
     found: list[str] = []
     header = None
     try:
-        syntax, start = _file_meta(data, found)
+        meta, syntax, start = _file_meta(data, found)
         body, start = _inflate(data, start, syntax, limits)
         structure = _structure(body, start, syntax, limits)
         found += structure.warnings
-        dataset = _parse(data, structure)
+        dataset = _parse(body, start, meta, syntax, structure)
         header = read_header(dataset, found, has_pixels=bool(structure.pixel_tags))
         if study is not None and header.study_instance_uid != study:
             return Verdict("accepted", warnings=tuple(found), header=header, other_study=True), None
@@ -148,8 +148,8 @@ def _exactly(stream: BinaryIO, length: int) -> bytes:
     return data
 
 
-def _file_meta(data: bytes, found: list[str]) -> tuple[str, int]:
-    """Transfer syntax UID and where the data set begins."""
+def _file_meta(data: bytes, found: list[str]) -> tuple[FileMetaDataset, str, int]:
+    """File meta information, transfer syntax UID and where the data set begins."""
     if not data:
         raise _RefusedError("EMPTY")
     if data[128:132] != b"DICM":
@@ -169,7 +169,7 @@ def _file_meta(data: bytes, found: list[str]) -> tuple[str, int]:
         raise _RefusedError("SYNTAX_UNKNOWN", "quarantined")
     if stream.tell() >= len(data):
         raise _RefusedError("TRUNCATED")
-    return syntax, stream.tell()
+    return meta, syntax, stream.tell()
 
 
 def _inflate(data: bytes, start: int, syntax: str, limits: dict[str, Any]) -> tuple[bytes, int]:
@@ -194,15 +194,23 @@ def _structure(body: bytes, start: int, syntax: str, limits: dict[str, Any]) -> 
     return walk(body, start, implicit=syntax == _IMPLICIT, little=syntax != _BIG_ENDIAN, limits=bounds)
 
 
-def _parse(data: bytes, structure: Structure) -> Dataset:
+def _parse(body: bytes, start: int, meta: FileMetaDataset, syntax: str, structure: Structure) -> Dataset:
     """The data set as pydicom reads it; it must hold every element that stands in the bytes. Plain pixels stay where they are."""
     left_there = structure.pixel_length >= 0 and structure.tags[-1:] == [_PIXEL_DATA]
-    dataset = pydicom.dcmread(BytesIO(data), force=True, stop_before_pixels=left_there)
+    stream = BytesIO(body)
+    stream.seek(start)
+    dataset = read_dataset(
+        stream,
+        is_implicit_VR=syntax == _IMPLICIT,
+        is_little_endian=syntax != _BIG_ENDIAN,
+        stop_when=(lambda tag, vr, length: tag == _PIXEL_DATA) if left_there else None,
+    )
     expected = {tag for tag in structure.tags if tag & 0xFFFF and tag >> 16 != 0xFFFC}
     if left_there:
         expected -= structure.pixel_tags
     if not structure.tags or not expected <= {int(tag) for tag in dataset.keys()}:  # noqa: SIM118 (a Dataset iterates values)
         raise _RefusedError("TRUNCATED")
+    dataset.file_meta = meta
     return dataset
 
 

@@ -25,6 +25,7 @@ _KIB = 1024
 
 def main() -> None:
     """Serve the socket that stands at standard input until it closes."""
+    gc.disable()  # while modules are loaded, nothing becomes garbage
     from dicom_io import decode
     from dicom_io.confinement import system_call_filter
 
@@ -32,8 +33,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the keyboard stops the program, whose end closes the socket
     rules = system_call_filter()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    gc.collect()
     gc.freeze()  # what all children share is not written to when they collect
+    gc.enable()
     control = socket.socket(fileno=0)
     running: set[int] = set()
     while True:
@@ -56,6 +57,7 @@ def main() -> None:
             break
     for process in running:
         _end(process)
+    os._exit(0)  # there is nothing to tidy up, and somebody waits
 
 
 def _end(process: int) -> tuple[int, int]:
@@ -81,7 +83,3 @@ def _become_child(control: socket.socket, descriptors: list[int], work: Callable
         status = 0  # the other side has what it wants
     finally:
         os._exit(status)
-
-
-if __name__ == "__main__":
-    main()

@@ -37,10 +37,11 @@ class Slice:
     spacing: tuple[float, float]
     straightened: bool
 
-    @property
+    @cached_property
     def normal(self) -> FloatArray:
         """Unit normal (3,) pointing to the patient's left, back or head, whichever is nearest."""
-        normal = np.cross(self.directions[0], self.directions[1])
+        (a, b, c), (d, e, f) = self.directions.tolist()
+        normal = np.array([b * f - c * e, c * d - a * f, a * e - b * d])
         return normal if normal[int(np.argmax(np.abs(normal)))] > 0 else -normal
 
     @property

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 import re
+from functools import cache
 from typing import Any
 
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag
 
 from dicom_io.header import FrameHeader, Header, NumberError, Vector2, Vector3, Vector6, parse_numbers
 
@@ -20,6 +22,10 @@ _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _MAX_UID = 64
 _MAX_TEXT = 256
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# of a text in implicit encoding pydicom knows no VR yet, and what is read here as text is text by the dictionary
+_TEXT_VRS = frozenset(
+    {None, "AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UT"}
+)
 _UNDECODED = "\ufffd"  # what a decoder leaves where bytes do not fit the character set
 _ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
 _DIRECTORY = "1.2.840.10008.1.3.10"
@@ -101,23 +107,41 @@ def _points_outside(dataset: Dataset) -> bool:
     return False
 
 
+@cache
+def _tag(keyword: str) -> BaseTag:
+    tag = tag_for_keyword(keyword)
+    assert tag is not None
+    return BaseTag(tag)
+
+
 def _raw(dataset: Dataset, keyword: str) -> Any:
     """Value as it stands in the file: bytes when pydicom has not touched it yet, None when absent."""
-    tag = tag_for_keyword(keyword)
-    if tag is None or tag not in dataset:
-        return None
-    element = dataset.get_item(tag)
+    element = dataset.get_item(_tag(keyword))
     return element.value if element is not None else None
 
 
+def _plain_bytes(dataset: Dataset, keyword: str) -> bytes | None:
+    """The bytes of a text that means the same in every character set and needs no library to be read, or None."""
+    element = dataset.get_item(_tag(keyword))
+    if not isinstance(element, RawDataElement) or not isinstance(element.value, bytes):
+        return None
+    if element.VR not in _TEXT_VRS or not element.value.isascii() or b"\x1b" in element.value:
+        return None
+    return element.value
+
+
 def _text(dataset: Dataset, keyword: str, found: list[str]) -> str:
-    if keyword not in dataset:
+    plain = _plain_bytes(dataset, keyword)
+    if plain is not None and b"\\" not in plain:
+        value: Any = plain.decode("ascii")
+    elif _tag(keyword) not in dataset:
         return ""
-    try:
-        value = dataset[keyword].value
-    except Exception:  # an unreadable text is an absent text, and told
-        found.append("TEXT_INVALID")
-        return ""
+    else:
+        try:
+            value = dataset[_tag(keyword)].value
+        except Exception:  # an unreadable text is an absent text, and told
+            found.append("TEXT_INVALID")
+            return ""
     text = "" if value is None else str(value).strip(" \0")
     clean = _CONTROL.sub(" ", text)[:_MAX_TEXT]
     if clean != text and "TEXT_CONTROL" not in found:
@@ -128,8 +152,9 @@ def _text(dataset: Dataset, keyword: str, found: list[str]) -> str:
 
 
 def _texts(dataset: Dataset, keyword: str, found: list[str]) -> tuple[str, ...]:
-    value = dataset.get(keyword)
-    if value is None or isinstance(value, str):
+    plain = _plain_bytes(dataset, keyword)
+    value: Any = dataset.get(keyword) if plain is None else plain.decode("ascii").split("\\")
+    if value is None or isinstance(value, str) or (plain is not None and len(value) == 1):
         return tuple(part for part in [_text(dataset, keyword, found)] if part)
     try:
         return tuple(_CONTROL.sub(" ", str(part)).strip()[:_MAX_TEXT] for part in list(value)[:16])
@@ -153,6 +178,12 @@ def _uid(dataset: Dataset, keyword: str, found: list[str]) -> str:
 
 
 def _whole(dataset: Dataset, keyword: str) -> int | None:
+    element = dataset.get_item(_tag(keyword))
+    if isinstance(element, RawDataElement) and element.VR == "US" and isinstance(element.value, bytes):
+        if len(element.value) == 2:
+            return int.from_bytes(element.value, "little" if element.is_little_endian else "big")
+    elif element is None:
+        return None
     try:
         value = dataset.get(keyword)
         return None if value is None or str(value).strip() == "" else int(str(value))
@@ -172,10 +203,9 @@ def _numbers(dataset: Dataset | None, keyword: str, count: int, faults: dict[str
     """Finite numbers of an attribute, None when absent or empty; a fault is noted under the keyword."""
     if dataset is None:
         return None
-    tag = tag_for_keyword(keyword)
-    if tag is None or tag not in dataset:
+    element: Any = dataset.get_item(_tag(keyword))
+    if element is None:
         return None
-    element: Any = dataset.get_item(tag)
     raw = element.value
     try:
         if isinstance(element, RawDataElement) and isinstance(raw, bytes):

@@ -63,11 +63,13 @@ def opened(source: Path | str | Sequence[Path | str]) -> Iterator[list[Entry]]:
 
 def _entries(path: Path, archives: list[zipfile.ZipFile], bounds: Limits) -> list[Entry]:
     if path.is_dir():
-        found: list[Path] = []
+        found: list[Entry] = []
         for folder, folders, names in os.walk(path, followlinks=False):
             folders.sort()
-            found.extend(Path(folder, name) for name in names)
-        return [_file_entry(file, str(file.relative_to(path)), bounds) for file in found]
+            within = os.path.relpath(folder, path)
+            prefix = "" if within == os.curdir else within + os.sep
+            found.extend(_file_entry(Path(folder, name), prefix + name, bounds) for name in names)
+        return found
     if not path.exists():
         raise UnreadableInput(f"{path}: no such file or folder; check the path", code="NOT_FOUND")
     if _is_zip(path):

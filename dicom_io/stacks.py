@@ -60,11 +60,10 @@ def sort_series(slices: Sequence[Slice], series: str) -> Sorted:
     return result
 
 
-def volume_of(run: Run, arrays: Sequence[FloatArray]) -> Volume:
-    """The run's pixels (rows, columns) each, as a volume on the grid of its own positions."""
+def volume_of(run: Run, array: FloatArray) -> Volume:
+    """The run's pixels (slices, rows, columns) as a volume on the grid of its own positions."""
     first = run.slices[0]
     affine = slice_affine(first.position, first.directions.reshape(6), np.array(first.spacing), run.step)
-    array = np.stack(arrays).astype(np.float32, copy=False)
     instances = tuple(
         SourceInstance(item.header.sop_instance_uid, item.frame.frame, item.header.sop_class_uid, item.item.name)
         for item in run.slices
@@ -80,7 +79,7 @@ def volume_of(run: Run, arrays: Sequence[FloatArray]) -> Volume:
 
 def _canonical_key(item: Slice) -> tuple[object, ...]:
     return (
-        *np.round(item.normal, 4),
+        *(round(value, 4) for value in item.normal.tolist()),
         float(item.position @ item.normal),
         *item.position,
         item.item.digest,
@@ -106,7 +105,7 @@ def _by_orientation(slices: Sequence[Slice]) -> list[list[Slice]]:
         )
         near &= np.abs(difference[..., 6:]).max(axis=-1) <= bounds.pixel_spacing_relative
         label = _connected(near)
-        for number in np.unique(label):
+        for number in sorted(set(label.tolist())):
             groups.append([item for item, at in zip(members, label[inverse.ravel()], strict=True) if at == number])
     return groups
 
@@ -147,7 +146,7 @@ def _scattered(slices: Sequence[Slice]) -> bool:
     """Whether parallel slices are few or further apart than any series that is read, as those of a localizer."""
     bounds = limits().geometry
     along = np.sort([float(item.position @ slices[0].normal) for item in slices])
-    return len(slices) < bounds.min_slices or float(np.median(np.diff(along))) > bounds.step_mm[1]
+    return len(slices) < bounds.min_slices or float(np.quantile(np.diff(along), 0.5)) > bounds.step_mm[1]
 
 
 def _overlapping(slices: list[Slice]) -> list[tuple[list[Slice], bool]]:
@@ -275,7 +274,7 @@ def _regular_runs(slices: list[Slice], normal: FloatArray) -> tuple[list[tuple[l
         runs.append((slices[begin : end + 1], (positions[end] - positions[begin]) / (end - begin)))
         taken[begin : end + 1] = True
     usual = (
-        float(np.median([np.linalg.norm(step) for _, step in runs]))
+        float(np.quantile([np.linalg.norm(step) for _, step in runs], 0.5))
         if runs
         else float(np.linalg.norm(steps, axis=1).min())
     )

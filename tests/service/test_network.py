@@ -28,7 +28,7 @@ from pynetdicom.transport import AssociationSocket
 from configs.loader import limits
 from dicom_io.arrivals import NotKeptError
 from dicom_io.commitment import NO_SUCH_OBJECT, PROCESSING_FAILURE, PUSH_MODEL, PUSH_MODEL_INSTANCE, Peer, request_of
-from dicom_io.isolation import Decoder
+from dicom_io.decoding_process import DecodingProcess
 from dicom_io.network import Listener, ListenerSettings, listen
 from dicom_io.send import SendError, address_of, outgoing, send
 from dicom_io.wire import client_tls, server_tls
@@ -555,15 +555,15 @@ def test_peer_that_hangs_up_does_not_condemn_the_object_in_work(
     listening: Listen, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     examining, hung_up = threading.Event(), threading.Event()
-    give = Decoder.send
+    give = DecodingProcess.send
 
-    def slowly(decoder: Decoder, data: bytes) -> None:
+    def slowly(decoder: DecodingProcess, data: bytes) -> None:
         if data[128:132] == b"DICM":
             examining.set()
             assert hung_up.wait(60)
         give(decoder, data)
 
-    monkeypatch.setattr(Decoder, "send", slowly)
+    monkeypatch.setattr(DecodingProcess, "send", slowly)
     association = calling(listening().port)
     sending = threading.Thread(target=association.send_c_store, args=(next(numbered(1)),))
     sending.start()
