@@ -148,6 +148,7 @@ class GeometryLimits(_Strict):
     same_stack_angle_deg: float
     pixel_spacing_relative: float
     step_absolute_mm: float
+    thickness_over_step: float
     step_relative: float
     pixel_spacing_mm: tuple[float, float]
     step_mm: tuple[float, float]

@@ -31,6 +31,7 @@ OBJECT: dict[str, str] = {
     "PIXEL_LENGTH": "The pixel data have not the length that rows, columns and bits demand; export the image again.",
     "PIXEL_FORMAT": "Bits, sign or kind of the pixel data are inconsistent or unsupported; export the image again.",
     "DECODE": "The compressed pixel data cannot be decoded; export as Explicit VR Little Endian.",
+    "JPEG_12_BITS": "JPEG of 12 bits is not read, since decoders disagree on it; export as Explicit VR Little Endian.",
     "COLOUR": "A colour image is no MR slice that can be measured; left out.",
     "SOP_UID_CROSS_PATIENT": "One SOP Instance UID occurs in two patients; neither study is read. Export both again.",
     "DICOMDIR": "A directory of other files, not an image; hand in the folder with the images.",
@@ -86,11 +87,12 @@ SERIES: dict[str, str] = {
 STACK_WARNINGS: dict[str, str] = {
     "SLICE_MISSING": "A slice is missing; the stack was split at the gap and nothing is measured across it.",
     "OVERLAP": "Two blocks of slices lie into each other; they were taken apart, each with its own step.",
-    "SPACING_TAG": "Spacing Between Slices contradicts the positions; the positions hold.",
+    "SPACING_TAG": "Spacing Between Slices or Slice Thickness contradicts the positions; the positions hold.",
     "SHEARED": "Slices are shifted in-plane against each other; every slice keeps its own position.",
     "IOP_ROUNDED": "Orientation vectors were slightly off a right angle and were straightened.",
     "FEW_SLICES": "Only one or two slices at this tilt; kept, since each is measured in its own plane.",
     "WEIGHTING_UNCERTAIN": "TE and TR are absent and the pixels leave the weighting in doubt; send the original headers.",
+    "CONTRAST_TYPE": "Not a plain T1 or T2 weighting; listed, and not read as T2.",
     "MULTI_CONTRAST": "Several echoes or times share one series; they were separated.",
 }
 
@@ -100,6 +102,7 @@ STUDY: dict[str, str] = {
     "POSITION_TAG": "Patient Position is unknown or differs within the study; the orientation of the images holds.",
     "PROTOCOL": "Field strength outside the usual range; what is seen less well may be withheld.",
     "NO_MR": "No MR image series in the study.",
+    "NO_MM": "Pixel Spacing is absent or invalid in every series, so nothing can be measured; export with original headers.",
     "NO_USABLE_SERIES": "No MR series with usable geometry is left in the study.",
     "INCOMPLETE": "All images claim one SOP Instance UID; archives keep one of them. Export the series again.",
     "SOP_UID_REPEATED": "SOP Instance UIDs repeat from series to series; images are told apart by series and content.",
@@ -115,7 +118,7 @@ INPUT: dict[str, str] = {
     "UNREADABLE": "Nothing in the input is a readable DICOM object; export the study again.",
     "NOT_FOUND": "The path does not exist; check it.",
     "ARCHIVE_UNSAFE": "An entry of the archive has an unsafe or repeated name or is no plain file; pack the study again.",
-    "ARCHIVE_LIMIT": "The archive inflates beyond its limits or has too many entries; send the files as a folder.",
+    "ARCHIVE_LIMIT": "The archive inflates beyond its limits, has too many entries or holds another archive; send the files as a folder.",
     "TOO_MANY_OBJECTS": "More files than one study can have; hand in one study.",
     "SEVERAL_STUDIES": "The input holds several studies where one was asked for; hand them in one by one.",
     "UID_INVALID": "UIDs of the study are not valid, so no DICOM result can name its source; export with original UIDs.",

@@ -29,7 +29,7 @@ _SECTIONS = (
     ("Stacks that are read with a warning", "", codes.STACK_WARNINGS),
     (
         "The study",
-        "`PATIENT_CONFLICT`, `SOP_UID_CROSS_PATIENT`, `AGE_SCOPE`, `NO_MR`, `NO_USABLE_SERIES` and `INCOMPLETE` mean that "
+        "`PATIENT_CONFLICT`, `SOP_UID_CROSS_PATIENT`, `AGE_SCOPE`, `NO_MR`, `NO_MM`, `NO_USABLE_SERIES` and `INCOMPLETE` mean that "
         "nothing is read; the others are warnings.",
         codes.STUDY,
     ),

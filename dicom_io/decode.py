@@ -23,10 +23,11 @@ import pydicom.config
 from numpy.typing import NDArray
 from pydicom.charset import python_encoding
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import generate_fragments
 from pydicom.filereader import _read_file_meta_info, read_dataset, read_preamble
 from pydicom.multival import MultiValue
 from pydicom.pixels import get_decoder
-from pydicom.uid import UID
+from pydicom.uid import UID, RLELossless
 
 from dicom_io.confinement import confine
 from dicom_io.forkserver import IN, OUT
@@ -37,6 +38,10 @@ from dicom_io.structure import Structure, StructureError, StructureLimits, walk
 REQUEST = struct.Struct("<Q")  # length of the object that follows
 REPLY = struct.Struct("<IQB")  # length of the JSON verdict, of the pixel bytes, and whether this was the last answer
 END = 0xFFFFFFFFFFFFFFFF
+_JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
+_JPEG_BITS = 8
+_IMAGE_BEGINS = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51")  # JPEG and JPEG-LS; JPEG 2000
+_IMAGE_ENDS = b"\xff\xd9"
 _EXECUTABLE_PREAMBLES = (b"MZ", b"\x7fELF", b"#!")
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _IMPLICIT = "1.2.840.10008.1.2"
@@ -246,10 +251,13 @@ def _pixels(
         raise _RefusedError("DIMENSION_LIMIT")
     if structure.pixel_tags != {_PIXEL_DATA}:
         raise _RefusedError("PIXEL_FORMAT", "quarantined")
+    if syntax == _JPEG_EXTENDED and stored > _JPEG_BITS:
+        raise _RefusedError("JPEG_12_BITS", "quarantined")  # decoders disagree on it, or fail
     if structure.pixel_length >= 0:
         values = _native(body, structure, size, allocated, syntax != _BIG_ENDIAN, found)
         values = _masked(values, allocated, stored, high, bool(signed))
     else:
+        _check_fragments(dataset.PixelData, frames, syntax)
         values = _compressed(dataset, syntax, size, allocated, bool(signed))
     return np.ascontiguousarray(values.reshape(frames, rows, columns))
 
@@ -286,6 +294,17 @@ def _masked(
         return values
     spare = allocated - stored
     return (values << spare).view(f"<i{allocated // 8}") >> spare
+
+
+def _check_fragments(encapsulated: bytes, frames: int, syntax: str) -> None:
+    """Fragments that no frame accounts for are a fault: decoders pass over them in silence (PS3.5 A.4)."""
+    fragments = list(generate_fragments(encapsulated))[1:]  # the first item is the offset table
+    if len(fragments) <= frames:
+        return
+    begun = sum(fragment.startswith(_IMAGE_BEGINS) for fragment in fragments)
+    whole = fragments[-1].rstrip(b"\0").endswith(_IMAGE_ENDS)
+    if syntax == RLELossless or begun != frames or not whole:
+        raise _RefusedError("DECODE", "quarantined")
 
 
 def _compressed(dataset: Dataset, syntax: str, size: int, allocated: int, signed: bool) -> NDArray[np.integer[Any]]:

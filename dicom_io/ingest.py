@@ -36,6 +36,8 @@ _PATIENT_POSITIONS = frozenset(
     | {f"{first}{second}" for first in ("LF", "RF", "AF", "PF") for second in ("P", "S", "DR", "DL")}
 )
 
+_WITHOUT_MM = frozenset({"NO_PIXEL_SPACING", "NUMBER_INVALID"})
+
 Source = Path | str | Sequence[Path | str]
 
 # An input in which every object has one of these codes holds no readable DICOM; all other codes leave a header that was read.
@@ -51,7 +53,16 @@ _UNREADABLE = frozenset(
         "TOO_LARGE",
     }
     | {"LIMIT", "DECOMPRESSION_LIMIT", "UID_MISSING", "TAG_DUPLICATE", "VR_INVALID", "TRAILING_BYTES", "SYNTAX_UNKNOWN"}
-    | {"SYNTAX_MISMATCH", "PIXEL_LENGTH", "INTERNAL", "IO", "NOT_REGULAR", "ARCHIVE_INVALID", "NOT_EXAMINED"}
+    | {
+        "SYNTAX_MISMATCH",
+        "PIXEL_LENGTH",
+        "INTERNAL",
+        "IO",
+        "NOT_REGULAR",
+        "ARCHIVE_INVALID",
+        "ARCHIVE_LIMIT",
+        "NOT_EXAMINED",
+    }
     | {"CHILD_TIME", "CHILD_DIED", "CHILD_PROTOCOL"}
 )
 
@@ -228,6 +239,8 @@ def _why_nothing(headers: Sequence[Header], stacks: Sequence[Stack], excluded: S
         return "NO_MR"
     if not stacks and "SOP_UID_CONFLICT" in {item.code for item in excluded}:
         return "INCOMPLETE"
+    if {item.code for item in excluded} and {item.code for item in excluded} <= _WITHOUT_MM:
+        return "NO_MM"
     return "NO_USABLE_SERIES"
 
 

@@ -19,6 +19,7 @@ from configs.loader import Limits, limits
 from dicom_io.errors import InputError, UnreadableInput
 
 _CHUNK = 1 << 20
+_LOCAL_HEADER_BYTES = 30  # before the name (PKWARE APPNOTE 4.3.7)
 _ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 
 
@@ -128,6 +129,7 @@ def _zip_entries(path: Path, archives: list[zipfile.ZipFile], bounds: Limits) ->
     seen: set[str] = set()
     for info in infos:
         _check_entry(path, info, seen)
+    _check_overlap(path, infos)
     budget = _Budget(path.name, path.stat().st_size, bounds)
     return [
         Entry(info.filename, lambda info=info: _read_entry(archive, info, budget, bounds))  # type: ignore[misc]
@@ -157,6 +159,18 @@ def _check_entry(path: Path, info: zipfile.ZipInfo, seen: set[str]) -> None:
     if info.flag_bits & 0x1:
         raise UnreadableInput(f"{path.name}: the archive is encrypted; send it unencrypted", code="ARCHIVE_INVALID")
     seen.add(name)
+
+
+def _check_overlap(path: Path, infos: Sequence[zipfile.ZipInfo]) -> None:
+    """Entries that share packed bytes: no archiver writes such, and each byte could be given out many times."""
+    end = -1
+    for info in sorted(infos, key=lambda info: info.header_offset):
+        if info.header_offset < end:
+            raise UnreadableInput(
+                f"{path.name}: entries of the archive overlap; it was refused; send the files as a folder",
+                code="ARCHIVE_LIMIT",
+            )
+        end = info.header_offset + _LOCAL_HEADER_BYTES + len(info.orig_filename) + info.compress_size
 
 
 @dataclass
@@ -201,4 +215,7 @@ def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, budget: _Budget
                 parts.append(part)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError) as error:
         raise EntryError("ARCHIVE_INVALID") from error
-    return b"".join(parts)
+    data = b"".join(parts)
+    if data.startswith(_ZIP_MAGIC):  # an archive in the archive is not opened
+        raise EntryError("ARCHIVE_LIMIT")
+    return data

@@ -50,7 +50,8 @@ def judge(stacks: Sequence[Stack], header: Header) -> list[Judged]:
                 role = "other" if plane == "axial" else _role(plane, weighting)
                 judged.append(Judged(role, f"{plane} slices; {reason}, in doubt", ("WEIGHTING_UNCERTAIN",)))
                 continue
-        judged.append(Judged(_role(plane, weighting), f"{plane} slices; {reason}"))
+        told = ("CONTRAST_TYPE",) if weighting == "other" or (weighting == "t1" and header.contrast_agent) else ()
+        judged.append(Judged(_role(plane, weighting), f"{plane} slices; {reason}", told))
     return judged
 
 

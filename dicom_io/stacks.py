@@ -238,7 +238,9 @@ def _run_codes(run: Sequence[Slice], step: FloatArray, normal: FloatArray) -> tu
         codes.append("SHEARED")
     told = [item.frame.spacing_between_slices for item in run if item.frame.spacing_between_slices is not None]
     tolerance = max(bounds.step_absolute_mm, bounds.step_relative * distance)
-    if len(run) > 1 and any(not abs(value - distance) <= tolerance for value in told):
+    contradicts = any(not abs(value - distance) <= tolerance for value in told)
+    thick = any((item.frame.slice_thickness or 0.0) > bounds.thickness_over_step * distance for item in run)
+    if len(run) > 1 and (contradicts or thick):
         codes.append("SPACING_TAG")
     return tuple(codes)
 

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import copy
 import struct
-from collections.abc import Callable
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
 from io import BytesIO
+from pathlib import Path
 
+import numpy as np
+from PIL import Image
 from pydicom import dcmread
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import Dataset
+from pydicom.encaps import generate_fragments
 from pydicom.tag import BaseTag
+from pydicom.uid import HTJ2KLossless, JPEGBaseline8Bit
 
 from tests.corpus.small_study import File, datasets, encode, good
 
+HTJ2K_WRITER = "ojph_compress"  # Debian: openjph-tools
 LONG = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
 
 
@@ -85,9 +93,6 @@ def compressed(dataset: Dataset, syntax: str, **options: object) -> bytes:
 
 def jpeg_lossless(data: bytes) -> bytes:
     """The file as JPEG Lossless, process 14, selection value 1 (written by GDCM)."""
-    import tempfile
-    from pathlib import Path
-
     import gdcm
 
     with tempfile.TemporaryDirectory() as folder:
@@ -104,3 +109,46 @@ def jpeg_lossless(data: bytes) -> bytes:
         writer.SetImage(change.GetOutput())
         assert writer.Write()
         return target.read_bytes()
+
+
+def encapsulated(dataset: Dataset, syntax: str, fragments: Sequence[bytes]) -> bytes:
+    """The data set as a file whose pixel data are these fragments, without an offset table."""
+    dataset = copy.deepcopy(dataset)
+    padded = [fragment + b"\0" * (len(fragment) % 2) for fragment in fragments]
+    items = b"".join(struct.pack("<HHI", 0xFFFE, 0xE000, len(fragment)) + fragment for fragment in (b"", *padded))
+    dataset.PixelData = items
+    dataset["PixelData"].VR, dataset["PixelData"].is_undefined_length = "OB", True
+    return encode(dataset, syntax)
+
+
+def fragments_of(data: bytes) -> list[bytes]:
+    """The fragments of a file's compressed pixel data, offset table left out."""
+    return list(generate_fragments(dcmread(BytesIO(data)).PixelData))[1:]
+
+
+def htj2k(dataset: Dataset) -> bytes:
+    """The data set as lossless High-Throughput JPEG 2000, written by OpenJPH's own program."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "in.pgm"), Path(folder, "out.j2c")
+        values = np.frombuffer(dataset.PixelData, "<u2")
+        source.write_bytes(
+            f"P5 {dataset.Columns} {dataset.Rows} {(1 << dataset.BitsStored) - 1}\n".encode()
+            + values.astype(">u2").tobytes()
+        )
+        command = [HTJ2K_WRITER, "-i", str(source), "-o", str(target), "-reversible", "true"]
+        subprocess.run(command, check=True, capture_output=True)
+        return encapsulated(dataset, HTJ2KLossless, [target.read_bytes()])
+
+
+def jpeg(dataset: Dataset, syntax: str = JPEGBaseline8Bit, quality: int = 95) -> bytes:
+    """The data set as an eight-bit JPEG with loss."""
+    plane = np.frombuffer(dataset.PixelData, "<u2").reshape(dataset.Rows, dataset.Columns)
+    stream = BytesIO()
+    Image.fromarray((plane // 8).clip(0, 255).astype("u1")).save(stream, "jpeg", quality=quality)
+    return encapsulated(dataset, syntax, [stream.getvalue()])
+
+
+def eight_bits(dataset: Dataset) -> Dataset:
+    """The same data set whose header says eight bits."""
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+    return dataset

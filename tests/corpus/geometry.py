@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from io import BytesIO
 from typing import Any
 
 import numpy as np
+from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import EnhancedMRImageStorage
+from pydicom.uid import EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage
 
-from tests.corpus.case import Case, Expect, close, read, same
+from tests.corpus.case import Case, Expect, abstained, close, read, same
 from tests.corpus.edit import value_replaced
 from tests.corpus.small_study import (
     File,
@@ -201,6 +203,22 @@ def enhanced(seed: int, name: str) -> bytes:
     return encode(out)
 
 
+def legacy_converted(seed: int, name: str) -> bytes:
+    """A series as a legacy converted multi-frame object: geometry in functional groups, times as they were (PS3.3 A.70)."""
+    dataset = dcmread(BytesIO(enhanced(seed, name)))
+    single = next(each for title, each in datasets(seed) if title.startswith(name))
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = LegacyConvertedEnhancedMRImageStorage
+    shared, kept = dataset.SharedFunctionalGroupsSequence[0], Dataset()
+    del shared.MREchoSequence, shared.MRTimingAndRelatedParametersSequence
+    kept.EchoTime, kept.RepetitionTime = single.EchoTime, single.RepetitionTime
+    shared.UnassignedSharedConvertedAttributesSequence = [kept]
+    return encode(dataset)
+
+
+def _as_legacy(*names: str) -> Callable[[int], list[File]]:
+    return lambda seed: [(name, legacy_converted(seed, name)) for name in names]
+
+
 def _as_enhanced(*names: str) -> Callable[[int], list[File]]:
     def make(seed: int) -> list[File]:
         kept = [file for file in good(seed) if not file[0].startswith(names)]
@@ -284,6 +302,7 @@ CASES: tuple[Case, ...] = (
             ("1e9\\1e9", "RESOLUTION"),
         )
     ),
+    Case("G-06", "no pixel spacing in any series", _set("", PixelSpacing=None), abstained("NO_MM", "NO_PIXEL_SPACING")),
     Case("G-07", "no position", _set("axT2", ImagePositionPatient=None), read("NO_POSITION", changed=["axT2"])),
     Case(
         "G-07",
@@ -310,11 +329,18 @@ CASES: tuple[Case, ...] = (
         for text, code in (
             ("0\\0\\0\\0\\0\\0", "IOP_INVALID"),
             ("1\\0", "NUMBER_INVALID"),
+            ("2\\0\\0\\0\\2\\0", "IOP_INVALID"),
             ("1\\0\\0\\0.2\\0.98\\0", "IOP_INVALID"),
         )
     ),
     Case("G-10", "orientation rounded", _rounded(4, 0.0), close()),
     Case("G-10", "orientation jitters", _rounded(9, 1e-6), close()),
+    Case(
+        "G-10",
+        "orientation slightly off a right angle",
+        _set("sagT2", ImageOrientationPatient=[0, 1, 0, 0, 0.005, -1]),
+        read("IOP_ROUNDED", changed=["sagT2"]),
+    ),
     Case("G-11", "all planes in one series", _study(_one_uid), same("MULTI_CONTRAST")),
     Case("G-12", "a series for every block", _study(_three_uids), same()),
     Case(
@@ -341,7 +367,8 @@ CASES: tuple[Case, ...] = (
         same(),
     ),
     Case("G-16", "spacing tag contradicts", _set("", SpacingBetweenSlices=5.5), same("SPACING_TAG")),
-    Case("G-16", "thickness contradicts", _set("", SliceThickness=9.0), same()),
+    Case("G-16", "thickness contradicts", _set("", SliceThickness=9.0), same("SPACING_TAG")),
+    Case("G-16", "thickness of interpolated slices", _set("", SliceThickness=8.0), same()),
     Case(
         "G-17",
         "pixels that are not square",
@@ -414,10 +441,17 @@ CASES: tuple[Case, ...] = (
         lambda seed: _other_matrix(seed),
         read("SLICE_MISSING", "TOO_FEW_SLICES", changed=["sagT2"]),
     ),
-    Case("G-28", "two echoes", lambda s: _pair(s, EchoTime=20.0), read("MULTI_CONTRAST")),
+    Case("G-28", "two echoes", lambda s: _pair(s, EchoTime=20.0), read("MULTI_CONTRAST", "CONTRAST_TYPE")),
     Case(
         "G-28", "two times", lambda s: _pair(s, TemporalPositionIdentifier=2), read("MULTI_CONTRAST", changed=["sagT2"])
     ),
+    Case(
+        "G-28",
+        "diffusion",
+        lambda s: _pair(s, DiffusionBValue=800.0, EchoTime=70.0),
+        read("MULTI_CONTRAST", changed=["sagT2"]),
+    ),
+    Case("G-29", "legacy converted multi-frame", _as_legacy("sagT1", "sagT2", "axT2"), same()),
     Case("G-29", "enhanced multi-frame", _as_enhanced("sagT1", "sagT2", "axT2"), same()),
     Case(
         "G-30",

@@ -7,8 +7,9 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from tests.corpus.case import Case, Expect, abstained, read, same
-from tests.corpus.edit import beside, extra, value_replaced
+from dicom_io.study import Study
+from tests.corpus.case import Case, Expect, abstained, outcomes_of, read, same
+from tests.corpus.edit import beside, extra, value_replaced, where
 from tests.corpus.small_study import File, changed, datasets, encode, good
 
 
@@ -96,6 +97,38 @@ def _uid(keyword: str, value: bytes) -> Callable[[int], list[File]]:
     return lambda seed: beside(seed, value_replaced(encode(extra(seed)), keyword, value + b"\0" * (len(value) % 2)))
 
 
+def _absent(keyword: str) -> Callable[[int], list[File]]:
+    """One more object from which an attribute was taken away, its header's group length notwithstanding."""
+
+    def make(seed: int) -> list[File]:
+        data = encode(extra(seed))
+        at = where(data, keyword)
+        length = int.from_bytes(data[at + 6 : at + 8], "little")
+        return beside(seed, data[:at] + data[at + 8 + length :])
+
+    return make
+
+
+def _leading_zero(seed: int) -> list[File]:
+    """Every frame of reference and study UID with a leading zero in its last component."""
+    study = f"1.2.826.0.1.3680043.10.1999.0{seed + 1}".encode()
+    padded = study + b"\0" * (len(study) % 2)
+    return [(name, value_replaced(data, "StudyInstanceUID", padded)) for name, data in good(seed)]
+
+
+def _late(seed: int) -> str:
+    """Objects that come after a first reading: another manifest, hence another key; the first one stays what it was."""
+    files = good(seed)
+    (early,) = outcomes_of(files[:-2], seed)
+    (whole,) = outcomes_of(files, seed)
+    (again,) = outcomes_of(files[:-2], seed + 1)
+    if not (isinstance(early, Study) and isinstance(whole, Study) and isinstance(again, Study)):
+        return "not read"
+    if early.manifest_sha256 == whole.manifest_sha256:
+        return "one manifest for two sets of objects"
+    return "" if early.manifest_sha256 == again.manifest_sha256 else "the first manifest is not repeated"
+
+
 def _lenient(seed: int) -> list[File]:
     """Every series UID padded with a space, as some archives write them."""
     files = []
@@ -113,6 +146,15 @@ def _meta(name: str, dataset: Dataset) -> Dataset:
 def _no_modality(name: str, dataset: Dataset) -> Dataset:
     del dataset.Modality
     return dataset
+
+
+def _class_differs(seed: int) -> list[File]:
+    """The file header calls the object a CT."""
+    data = encode(extra(seed))
+    at = data.index(b"\x02\x00\x02\x00UI")
+    length = int.from_bytes(data[at + 6 : at + 8], "little")
+    other = b"1.2.840.10008.5.1.4.1.1.2".ljust(length, b"\0")
+    return beside(seed, data[: at + 8] + other + data[at + 8 + length :])
 
 
 def _meta_differs(seed: int) -> list[File]:
@@ -162,10 +204,16 @@ CASES: tuple[Case, ...] = (
         for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
     ),
     *(
+        Case("I-08", f"no {keyword}", _absent(keyword), same("UID_MISSING"))
+        for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+    ),
+    *(
         Case("I-09", f"UID {value[:12]!r}", _uid("SeriesInstanceUID", value), same("UID_MALFORMED"))
         for value in (b"1.2." + b"3" * 62, b"1.2.abc", b"1..2", b"../../etc/passwd")
     ),
     Case("I-10", "UIDs padded with spaces", _lenient, same("UID_LENIENT")),
+    Case("I-10", "leading zero in a component", _leading_zero, same("UID_LENIENT")),
+    Case("I-11", "class differs", _class_differs, same("META_UID_MISMATCH")),
     Case("I-11", "meta UID differs", _meta_differs, same("META_UID_MISMATCH")),
     Case("I-11", "class absent", lambda seed: changed(seed, _meta), same("CLASS_ABSENT")),
     Case("I-11", "modality absent", lambda seed: changed(seed, _no_modality), same("MODALITY_ABSENT")),
@@ -174,6 +222,9 @@ CASES: tuple[Case, ...] = (
     Case("I-13", "another issuer", _some("IssuerOfPatientID", "ELSEWHERE"), abstained("PATIENT_CONFLICT")),
     Case("I-14", "study dates apart", _some("StudyDate", "20240105"), same("STUDY_DATE_SPREAD")),
     Case("I-14", "two accession numbers", _some("AccessionNumber", "B77"), same("ACCESSION_VARIANT")),
+    Case(
+        "I-15", "objects after the result", check=_late, outcome="another manifest, the first one is repeated exactly"
+    ),
     Case(
         "I-17",
         "two studies interleaved",

@@ -122,6 +122,13 @@ def _brighter(dataset: Dataset, values: Pixels, _: int) -> None:
     dataset.PixelData = np.minimum(values * 2, 4095).astype("<u2").tobytes()
 
 
+def _gained(gain: float) -> Callable[[Dataset, Pixels, int], None]:
+    def change(dataset: Dataset, values: Pixels, _: int) -> None:
+        dataset.PixelData = np.round(values * gain).clip(0, 4095).astype("<u2").tobytes()
+
+    return change
+
+
 def _shaded(dataset: Dataset, values: Pixels, _: int) -> None:
     """A receive field that falls off by a fifth to either side."""
     field = 1 + 0.2 * np.linspace(-1, 1, values.shape[1])
@@ -199,6 +206,10 @@ CASES: tuple[Case, ...] = (
     Case("P-06", "all one value", _each(_fill(77), "axT2"), read("BLANK", changed=["axT2"])),
     Case("P-06", "one slice zero", _each(_fill(0), "sagT2/007"), read("BLANK", "SLICE_MISSING", changed=["sagT2"])),
     Case("P-07", "clipped", _each(_clipped, "axT2"), read("SATURATED", changed=["axT2"])),
+    *(
+        Case("P-08", f"{name} by a fifth", _each(_gained(gain)), close())
+        for name, gain in (("brighter", 1.2), ("darker", 0.8))
+    ),
     Case("P-08", "twice as bright", _each(_brighter), close()),
     Case("P-08", "uneven field", _each(_shaded), close()),
     Case("P-09", "padding value", _each(_padded), close()),

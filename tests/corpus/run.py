@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from importlib import import_module
 
 from tests.corpus.case import Case, judge
 from tests.corpus.scope import OPEN
 
-SECTIONS = ("files", "identity", "geometry", "pixels", "scope")
+SECTIONS = ("files", "identity", "geometry", "pixels", "planes", "scope")
 
 
 def all_cases() -> list[Case]:
@@ -25,6 +26,9 @@ def main() -> int:
     unexpected = inputs = 0
     for case in all_cases():
         if not case.id.startswith(options.only):
+            continue
+        if case.needs and shutil.which(case.needs) is None:
+            sys.stdout.write(f"{case.id} {case.name}: SKIPPED reason={case.needs} is not installed\n")
             continue
         wrong = [said for seed in range(options.seeds) if (said := judge(case, seed))]
         inputs += options.seeds

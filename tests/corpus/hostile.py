@@ -1,0 +1,108 @@
+"""Damaged files, and studies with another patient's values beside them, in numbers: `python -m tests.corpus.hostile`.
+
+Prints one line a promise and fails unless nothing unexpected happened. `make test` runs fewer of the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+
+from dicom_io.codes import OBJECT
+from dicom_io.intake import Entry
+from dicom_io.isolation import Examined, examine_all
+from tests.corpus.mutation import mutations
+from tests.corpus.small_study import File, datasets, encode
+
+_CHILD_FAULTS = frozenset({"CHILD_TIME", "CHILD_PROTOCOL", "NOT_EXAMINED"})
+_BATCH = 500
+_ROOT_UID = "1.2.826.0.1.3680043.10.1777"
+
+
+def entries(files: Iterable[File]) -> list[Entry]:
+    """Files in memory as intake hands them on."""
+    return [Entry(name, lambda data=data: data) for name, data in files]  # type: ignore[misc]
+
+
+def survive(count: int, seed: int) -> tuple[Counter[str], list[str]]:
+    """Examine `count` damaged files: how many got which code, and what was not as declared."""
+    found: Counter[str] = Counter()
+    unexpected: list[str] = []
+    files = list(mutations(count, seed))
+    for begin in range(0, count, _BATCH):
+        batch = files[begin : begin + _BATCH]
+        examined = list(examine_all(entries(batch)))
+        if [item.name for item in examined] != [name for name, _ in batch]:
+            unexpected.append(f"{begin}: objects lost")
+        unexpected += [f"{item.name}: {item.verdict.code}" for item in examined if not _declared(item)]
+        found.update(item.verdict.code or "accepted" for item in examined)
+    return found, unexpected
+
+
+def _declared(item: Examined) -> bool:
+    verdict = item.verdict
+    accepted = verdict.state == "accepted"
+    return (
+        verdict.state in ("accepted", "quarantined", "refused")
+        and accepted == (verdict.code == "")
+        and verdict.code in {"", *OBJECT}
+        and verdict.code not in _CHILD_FAULTS
+        and (item.pixels is None or accepted)
+    )
+
+
+def foreign_values(count: int, seed: int) -> tuple[int, list[str]]:
+    """Studies of odd values beside studies of even ones, many cut short: how many pictures were seen, and foreign values in them."""
+    rng = np.random.default_rng(seed)
+    made: list[File] = []
+    for number in range(count):
+        _, dataset = datasets(0)[int(rng.integers(45))]
+        dataset.StudyInstanceUID = f"{_ROOT_UID}.{number}"
+        dataset.SOPInstanceUID = f"{dataset.StudyInstanceUID}.1"
+        values = np.frombuffer(dataset.PixelData, "<u2") // 2 * 2 + number % 2
+        dataset.PixelData = values.astype("<u2").tobytes()
+        data = encode(dataset)
+        if rng.random() < 0.5:
+            data = data[: len(data) - int(rng.integers(1, len(dataset.PixelData)))]
+        made.append((f"{number}", data))
+    seen, unexpected = 0, []
+    for number in range(0, count, 2):
+        pair = entries(made[number : number + 2])
+        first, second = examine_all(pair)
+        if second.verdict.other_study:
+            if second.pixels is not None:
+                unexpected.append(f"{number + 1}: decoded by the child of study {number}")
+            (second,) = examine_all(pair[1:], f"{_ROOT_UID}.{number + 1}")
+        for own, item in enumerate((first, second)):
+            if item.pixels is not None:
+                seen += 1
+                if not (item.pixels % 2 == own).all():
+                    unexpected.append(f"{number + own}: foreign values")
+    return seen, unexpected
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--mutations", type=int, default=10_000)
+    parser.add_argument("--studies", type=int, default=2_000)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    found, wrong = survive(options.mutations, options.seed)
+    told = " ".join(f"{code}={number}" for code, number in found.most_common())
+    say = sys.stdout.write
+    say(f"fuzz.mutations: inputs={options.mutations} outcome=declared_no_crash unexpected={len(wrong)} ({told})\n")
+    seen, foreign = foreign_values(options.studies, options.seed)
+    say(
+        f"fuzz.cross_patient_pixels: inputs={options.studies} outcome=0_foreign_values unexpected={len(foreign)} ({seen} pictures)\n"
+    )
+    for line in (*wrong, *foreign):
+        say(f"  {line}\n")
+    return 1 if wrong or foreign else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
