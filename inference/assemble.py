@@ -103,17 +103,17 @@ def pictures_of(
 ) -> tuple[KeyPicture, ...]:
     """The sagittal picture with the names of the discs, then the axial slices on which values were measured, caudal first."""
     from inference.render.pictures import axial_pictures, sagittal_picture
-    from inference.render.wording import ROLE_WORDS
 
     lumbar = [level for level in report.levels if level.name in anatomy().levels]
-    pictures = [sagittal_picture(sagittal.source, sagittal.array, lumbar, series_name=ROLE_WORDS[stack.role])]
+    language = report.language
+    pictures = [sagittal_picture(sagittal.source, sagittal.array, lumbar, role=stack.role, language=language)]
     read = {item.disc.name: item for item in axial}
     for level in reversed(lumbar):
         if level.name in read:
             item = read[level.name]
             labels = None if item.label_map is None else item.label_map.array
-            name = ROLE_WORDS[item.stack.role]
-            pictures += axial_pictures(item.stack.volume, labels, level, report.findings, series_name=name)
+            role = item.stack.role
+            pictures += axial_pictures(item.stack.volume, labels, level, report.findings, role=role, language=language)
     return tuple(pictures)
 
 

@@ -84,15 +84,15 @@ def assess(
     `earlier_tier` does the same for a caller that keeps versions itself.
     """
     if exam is None:
-        urgency = triage(Exam(), imaging)
-        second = compare_imaging(first_read, imaging, None, urgency) if first_read else None
+        urgency = triage(Exam(), imaging, language=language)
+        second = compare_imaging(first_read, imaging, None, urgency, language) if first_read else None
         said = narrate_without_exam(findings, withheld, imaging, urgency, language)
         return Assessment(None, None, urgency, second, said, say("W-16", language).text, language=language)
     if isinstance(exam, ExamVersions):
         return _assess_versions(exam, imaging, first_read, language)
     case = build_case(exam, imaging)
-    judged = concordance(case, judge_all(case))
-    urgency = triage(exam, imaging, judged.per_finding, earlier=earlier_tier)
+    judged = concordance(case, judge_all(case), language)
+    urgency = triage(exam, imaging, judged.per_finding, earlier_tier, language)
     return _assessment(case, judged, urgency, first_read, language)
 
 
@@ -113,7 +113,7 @@ def _assessment(
         not_examined=blanks(case.seen),
         contradictions=clashes,
     )
-    second = compare_imaging(first_read, case.imaging, judged, urgency) if first_read else None
+    second = compare_imaging(first_read, case.imaging, judged, urgency, language) if first_read else None
     said = narrate(told, language)
     return Assessment(read, judged, urgency, second, said, say("W-16", language).text, versions, language)
 
@@ -121,11 +121,11 @@ def _assessment(
 def _assess_versions(series: ExamVersions, imaging: Imaging, first_read: FirstRead | None, language: str) -> Assessment:
     """The version of the study gives verdict and sentences; the tier is the most urgent of it and all later versions (TR-D3)."""
     cases = [build_case(exam, imaging) for exam in series.versions]
-    judged = [concordance(case, judge_all(case)) for case in cases]
+    judged = [concordance(case, judge_all(case), language) for case in cases]
     urgency: list[Triage] = []
     for index, exam in enumerate(series.versions):
         earlier = urgency[-1].tier if series.entered_after_findings(index) else None
-        urgency.append(triage(exam, imaging, judged[index].per_finding, earlier=earlier))
+        urgency.append(triage(exam, imaging, judged[index].per_finding, earlier, language))
     rows = tuple(
         ExamVersionRead(
             version=index + 1,

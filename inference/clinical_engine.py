@@ -147,7 +147,7 @@ def _log_of_abnormal(elderly: bool, side: Side) -> Array:
     """Logarithm of the probability of every abnormal way a sign can be seen, in every state: (3, D, 11 * 5 * 81), as `_SEEN`."""
     q_all, q_marked = _no_sign(elderly, False, side), _no_sign(elderly, True, side)
     seen = np.stack([1 - q_all, q_marked - q_all, 1 - q_marked])
-    table = np.log(np.maximum(seen, _TINY)).reshape(len(_SEEN), len(q_all), -1)
+    table: Array = np.log(np.maximum(seen, _TINY)).reshape(len(_SEEN), len(q_all), -1)
     table.setflags(write=False)
     return table
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
-from configs.clinical import ROOTS, exam_table, matrix, model, patterns
+from configs.clinical import ROOTS, exam_table, matrix, model
 from inference import clinical_engine as engine
 from inference.clinical_case import Case
 from inference.clinical_patterns import Fired
@@ -92,7 +92,7 @@ def _leading(case: Case, capped: bool, affected: tuple[Side, ...]) -> list[str]:
 def next_tests(
     case: Case, verdict: str, found: tuple[Fired, ...], judged: tuple[Judged, ...]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Tests that would separate the causes, and N-03 where any is named."""
+    """Names of the tests that would separate the causes, and N-03 where there is any."""
     ids = {item.id for item in found}
     wanted: list[str] = []
     nothing_there = case.imaging is not None and not any(item.grade for item in judged) and _all_given(case.imaging)
@@ -104,8 +104,7 @@ def next_tests(
         wanted.append("peroneal")
     if "DX-06" in ids:
         wanted.append("plexus")
-    texts = {item.id: item.text for item in patterns().next_test}
-    return tuple(texts[name] for name in wanted), ("N-03",) if wanted else ()
+    return tuple(wanted), ("N-03",) if wanted else ()
 
 
 def _all_given(imaging: Imaging) -> bool:

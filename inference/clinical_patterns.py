@@ -25,7 +25,6 @@ class Fired:
     side: Where
     always: tuple[str, ...]
     lists: tuple[str, ...]
-    text: str
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def pattern(name: str) -> Pattern:
 
 def _fired(name: str, side: Where, extra: tuple[str, ...] = ()) -> Fired:
     entry = pattern(name)
-    return Fired(name, side, entry.always + extra, entry.lists, entry.text)
+    return Fired(name, side, entry.always + extra, entry.lists)
 
 
 def double_lesion(side: Side) -> Fired:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from configs.clinical import CAUSES, LOCAL, ROOTS, Cuts, matrix, model, patterns
+from configs.clinical import CAUSES, LOCAL, ROOTS, Cuts, matrix, model, words
 from inference.clinical_case import Case, build_case, share_of, weighted_share
 from inference.clinical_missing import missing_items, next_tests
 from inference.clinical_patterns import Fired, double_lesion
@@ -59,8 +59,8 @@ def judge_study(case: Case, judged: tuple[Judged, ...]) -> Study:
     return Study(verdict, rules, total, held_back, carried, unexplained, _implicated(case))
 
 
-def concordance(case: Case, judged: tuple[Judged, ...]) -> Concordance:
-    """Put the verdict of the study together with causes, what is missing and what would tell more."""
+def concordance(case: Case, judged: tuple[Judged, ...], language: str = "en") -> Concordance:
+    """Put the verdict of the study together with causes, what is missing and what would tell more, in a language."""
     study = judge_study(case, judged)
     doubled = tuple(double_lesion(side) for side in SIDES if _double(case, side, model().verdict))
     found = case.patterns + doubled
@@ -68,16 +68,17 @@ def concordance(case: Case, judged: tuple[Judged, ...]) -> Concordance:
     missing, missing_rules = missing_items(case, capped="CAP-06" in rules)
     tests, test_rules = next_tests(case, study.verdict, found, judged)
     rules |= set(missing_rules) | set(test_rules) | _route_rules(judged, case)
+    texts = words(language)
     return Concordance(
         verdict=study.verdict,
         rules_fired=tuple(sorted(rules)),
-        per_finding=tuple(_verdict_out(case, item) for item in judged),
+        per_finding=tuple(_verdict_out(case, item, language) for item in judged),
         roots=tuple(_root_out(case, side, root) for side in SIDES for root in ROOTS),
         roots_implicated=study.implicated,
-        alternatives=_alternatives(case, found),
+        alternatives=_alternatives(case, found, language),
         unexplained_deficits=tuple(item.key for item in study.unexplained),
         missing=missing,
-        next_tests=tests,
+        next_tests=tuple(texts.next_test[name] for name in tests),
         adequacy=round(case.adequacy, 3),
         share=round(study.share, 4),
         withheld_share=round(study.withheld_share, 4),
@@ -90,7 +91,7 @@ def concordance(case: Case, judged: tuple[Judged, ...]) -> Concordance:
             )
             for item in case.deficits
         ),
-        patterns=tuple(PatternFired(id=item.id, side=item.side, text=item.text) for item in found),
+        patterns=tuple(PatternFired(id=item.id, side=item.side, text=texts.pattern[item.id]) for item in found),
         deficit_recorded=case.has_deficit,
     )
 
@@ -196,13 +197,13 @@ def _root_out(case: Case, side: Side, root: str) -> RootBelief:
     )
 
 
-def _verdict_out(case: Case, item: Judged) -> FindingVerdict:
+def _verdict_out(case: Case, item: Judged, language: str) -> FindingVerdict:
     return FindingVerdict.model_validate(
         {
             "finding_id": item.finding.id,
             "verdict": item.verdict,
             "rules": item.rules,
-            "reasons": verdict_reasons(item.rules, item.finding.withheld),
+            "reasons": verdict_reasons(item.rules, item.finding.withheld, language),
             "grade": item.grade,
             "roots": tuple(f"{side}:{root}" for side, root in item.reached.endangered()),
             "carrying_roots": _carrying(case, item),
@@ -226,10 +227,10 @@ def _carrying(case: Case, item: Judged) -> tuple[str, ...]:
     return tuple(key for key, share in shares.items() if share > 0 and share >= _NAMED_BESIDE_BEST * best)
 
 
-def _alternatives(case: Case, found: tuple[Fired, ...]) -> tuple[Alternative, ...]:
+def _alternatives(case: Case, found: tuple[Fired, ...], language: str) -> tuple[Alternative, ...]:
     """Other causes worth naming; a nerve or the plexus on each side where it is, by the patterns of that side."""
     out = [
-        _alternative(case, name, side)
+        _alternative(case, name, side, language)
         for name in CAUSES
         for side in (SIDES if name in LOCAL else (None,))
         if _is_listed(case, found, name, side)
@@ -246,11 +247,11 @@ def _is_listed(case: Case, found: tuple[Fired, ...], name: str, side: Side | Non
     return p >= cut.pattern_lists_from and any(name in item.lists for item in here)
 
 
-def _alternative(case: Case, name: str, side: Side | None) -> Alternative:
+def _alternative(case: Case, name: str, side: Side | None, language: str) -> Alternative:
     p = case.joint.cause(name, side)
     for_, against = _evidence(case, name, side)
     return Alternative(
-        name=name, p=round(p, 4), for_=for_, against=against, label=patterns().cause[name], side=side, band=band(p)
+        name=name, p=round(p, 4), for_=for_, against=against, label=words(language).cause[name], side=side, band=band(p)
     )
 
 

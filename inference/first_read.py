@@ -188,7 +188,7 @@ def _named(key: str, value: object) -> Iterator[dict[str, Any]]:
 
 def _condition_cells(level: str, name: str, value: object, path: str) -> Iterator[dict[str, Any]]:
     condition, side = _condition(name, path)
-    if isinstance(value, dict) and set(value) <= {"left", "right"} and condition != "herniation":
+    if isinstance(value, dict) and set(value) <= {"left", "right"}:
         for each, graded in value.items():
             yield from _cell(
                 {"level": level, "condition": condition, "side": each, "severity": graded}, f"{path}.{each}"

@@ -105,19 +105,10 @@ def _urgent(triage: Triage, language: str) -> list[Sentence]:
 def _input(key: str, value: object, language: str) -> str | None:
     block, _, field = key.partition(":")
     if block == "imaging":
-        return _seen_on_images(str(value), language)
+        return str(value)
     if field == "time.onset_days":
         return word("not_recorded", language) if value is None else word("onset_days", language).format(n=value)
     return None if value is None else entry(key, value, language)
-
-
-def _seen_on_images(value: str, language: str) -> str:
-    """What on the images raised the tier; a reader's own words are repeated as they are."""
-    for key in ("severe_central", "matching"):
-        start = word(key).partition("{")[0]
-        if value.startswith(start):
-            return word(key, language).format(level=value.removeprefix(start))
-    return quoted(value, language)
 
 
 def _verdict(told: Told, language: str) -> list[Sentence]:
@@ -195,7 +186,7 @@ def _why(told: Told, language: str) -> list[Sentence]:
         out.append(say("none_implicated", language))
     for item in concordance.patterns:
         side = "" if item.side == "general" else f"{word(item.side, language)}: "
-        out.append(say("pattern", language, side=side, text=words(language).pattern[item.id]))
+        out.append(say("pattern", language, side=side, text=item.text))
     if concordance.alternatives:
         causes = words(language).cause
         named = join(
@@ -228,9 +219,7 @@ def _unexplained(told: Told, language: str) -> list[Sentence]:
     items = first_missing(told.concordance.missing, _MISSING_NAMED)
     if items:
         out.append(say("W-12", language, list=join(label(item.field, language) for item in items)))
-    key_of = {text: key for key, text in words().next_test.items()}
-    tests = [words(language).next_test[key_of[text]] for text in told.concordance.next_tests]
-    return out + [say("next_test", language, text=text) for text in tests]
+    return out + [say("next_test", language, text=text) for text in told.concordance.next_tests]
 
 
 def _recorded(key: str, seen: Recorded, language: str) -> str:

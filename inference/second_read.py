@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from configs.clinical import second_read_rules, sources
-from inference.clinical_words import quoted
+from configs.clinical import second_read_rules, sources, words
+from inference.clinical_words import quoted, reason_withheld
 from inference.first_read import FirstRead, ReaderCell
 from inference.imaging_findings import SITE_OF, SITES, Imaging, ImagingFinding, imaging_from_report
 from inference.report import Concordance, Discrepancy, Finding, SecondRead, Severity, Triage, Withheld
@@ -42,6 +42,7 @@ class _Sheet:
     imaging: Imaging
     implicated: frozenset[str]
     factor: float
+    language: str = "en"
     agreements: list[dict[str, Any]] = field(default_factory=list)
     discrepancies: list[Discrepancy] = field(default_factory=list)
     not_comparable: list[dict[str, Any]] = field(default_factory=list)
@@ -63,9 +64,14 @@ class _Sheet:
                 direction=_direction(theirs, ours),
                 priority=priority,
                 flagged=priority >= rules.flag_from,
-                note=f"{entry.text}; {note}" if note else entry.text,
+                note=f"{self.text(rule)}; {note}" if note else self.text(rule),
             )
         )
+
+    def text(self, key: str) -> str:
+        """Text of a kind of difference or of a reason why a place cannot be compared."""
+        texts = words(self.language)
+        return texts.difference[key] if key in texts.difference else texts.second_read[key]
 
     def open(self, rule: str | None, key: Key, theirs: str | None, ours: str | None, reason: str) -> None:
         level, kind, side = key
@@ -94,7 +100,11 @@ def compare(
 
 
 def compare_imaging(
-    first_read: FirstRead, imaging: Imaging, concordance: Concordance | None = None, triage: Triage | None = None
+    first_read: FirstRead,
+    imaging: Imaging,
+    concordance: Concordance | None = None,
+    triage: Triage | None = None,
+    language: str = "en",
 ) -> SecondRead:
     """Compare a first read with the program's side. Weights double at T1 and T2; roots of the examination decide DC-01.
 
@@ -107,9 +117,10 @@ def compare_imaging(
         imaging,
         frozenset(concordance.roots_implicated if concordance else ()),
         rules.urgent_factor if urgent else 1.0,
+        language,
     )
     for text in first_read.mentions:
-        sheet.not_comparable.append({"id": "DC-10", "theirs": quoted(text), "reason": rules.find("DC-10").text})
+        sheet.not_comparable.append({"id": "DC-10", "theirs": quoted(text, language), "reason": sheet.text("DC-10")})
     settled = _shifted(sheet) | _swapped(sheet)
     for key in _cells():
         if key not in settled:
@@ -210,16 +221,15 @@ def _compare_cell(sheet: _Sheet, key: Key) -> None:
     theirs = _their_grade(sheet, key)
     if ours.state == "withheld":
         if cell is not None:
-            sheet.open(
-                "DC-09", key, theirs, None, f"{second_read_rules().find('DC-09').text}: {quoted(ours.reason or '')}"
-            )
+            reason = reason_withheld(ours.reason or "", sheet.language)
+            sheet.open("DC-09", key, theirs, None, f"{sheet.text('DC-09')}: {reason}")
         return
     if ours.state == "not_read":
         if cell is not None:
-            sheet.open(None, key, theirs, None, "not read here")
+            sheet.open(None, key, theirs, None, sheet.text("not_read_here"))
         return
     if cell is not None and not cell.assessable:
-        sheet.open(None, key, None, ours.severity, "not assessable for the first reader")
+        sheet.open(None, key, None, ours.severity, sheet.text("not_assessable"))
         return
     _grade_difference(sheet, key, theirs, ours)
 
@@ -230,14 +240,14 @@ def _grade_difference(sheet: _Sheet, key: Key, theirs: Severity | None, ours: _O
         if grade == "severe":
             sheet.differ(_severe_rule(sheet, ours), key, None, grade)
         elif grade == "moderate":
-            sheet.open(None, key, None, grade, "not mentioned by the first reader")
+            sheet.open(None, key, None, grade, sheet.text("not_mentioned"))
         return
     if theirs == grade:
         level, kind, side = key
         sheet.agreements.append({"level": level, "side": side, "kind": kind, "severity": grade})
         return
     if abs(_STEPS.index(theirs) - _STEPS.index(grade)) == 1:
-        sheet.differ("DC-07", key, theirs, grade, _reader_agreement(key[1]))
+        sheet.differ("DC-07", key, theirs, grade, _reader_agreement(sheet, key[1]))
     elif grade == "severe":
         sheet.differ(_severe_rule(sheet, ours), key, theirs, grade)
     else:
@@ -249,11 +259,14 @@ def _severe_rule(sheet: _Sheet, ours: _Ours) -> str:
     return "DC-01" if any(f"{side}:{root}" in sheet.implicated for side, root in roots) else "DC-05"
 
 
-def _reader_agreement(kind: str) -> str | None:
+def _reader_agreement(sheet: _Sheet, kind: str) -> str | None:
     """How far readers agree on this grade among themselves: a ceiling for what a difference of one step can mean."""
+    texts = words(sheet.language)
     for item in sources().agreement:
         if item.condition == kind:
-            return f"readers agree with kappa {item.kappa[0]:.2f} on {item.item} ({item.source})"
+            return texts.second_read["agreement"].format(
+                kappa=f"{item.kappa[0]:.2f}", item=texts.kappa_item[kind], source=item.source
+            )
     return None
 
 
@@ -262,12 +275,15 @@ def _compare_herniations(sheet: _Sheet, level: str, cells: list[ReaderCell]) -> 
     left = [cell for cell in cells if cell.type != "none"]
     if any(item.withheld is not None for item in ours):
         reason = next(item.withheld for item in ours if item.withheld is not None)
+        text = reason_withheld(reason or "", sheet.language)
         for cell in cells:
-            sheet.open("DC-09", _herniation_key(level, cell.side), cell.severity or cell.type, None, quoted(reason))
+            sheet.open("DC-09", _herniation_key(level, cell.side), cell.severity or cell.type, None, text)
         return
     if not ours and not sheet.imaging.was_read(level, SITES[0]):
         for cell in cells:
-            sheet.open(None, _herniation_key(level, cell.side), cell.severity or cell.type, None, "not read here")
+            sheet.open(
+                None, _herniation_key(level, cell.side), cell.severity or cell.type, None, sheet.text("not_read_here")
+            )
         return
     unmatched = list(ours)
     for cell in [cell for cell in left if cell.assessable]:
@@ -286,7 +302,7 @@ def _compare_herniations(sheet: _Sheet, level: str, cells: list[ReaderCell]) -> 
         grade = severity_of(item, sheet.imaging)[0]
         theirs: Severity | None = "normal_mild" if reader_says_none else None
         if any(not cell.assessable for cell in left):
-            sheet.open(None, _herniation_key(level, item.side), None, grade, "not assessable for the first reader")
+            sheet.open(None, _herniation_key(level, item.side), None, grade, sheet.text("not_assessable"))
         else:
             _grade_difference(sheet, _herniation_key(level, item.side), theirs, _Ours("read", grade, item))
     if reader_says_none and not ours:
@@ -306,7 +322,7 @@ def _herniation_only_theirs(sheet: _Sheet, level: str, cell: ReaderCell) -> None
     if cell.severity in {"moderate", "severe"}:
         rule = "DC-04" if cell.severity == "severe" else "DC-07"
         sheet.differ(
-            rule, key, cell.severity, "normal_mild", None if rule == "DC-04" else _reader_agreement("herniation")
+            rule, key, cell.severity, "normal_mild", None if rule == "DC-04" else _reader_agreement(sheet, "herniation")
         )
     else:
         sheet.differ("DC-08", key, cell.type or cell.severity, "none")
@@ -320,7 +336,7 @@ def _compare_herniation(sheet: _Sheet, level: str, cell: ReaderCell, ours: Imagi
         if set(theirs) != set(reach(ours).endangered()):
             sheet.differ("DC-06", key, cell.zone, ours.zone)
     if cell.type is not None and ours.type is not None and cell.type != ours.type:
-        sheet.differ("DC-08", key, cell.type, ours.type, _reader_agreement("herniation"))
+        sheet.differ("DC-08", key, cell.type, ours.type, _reader_agreement(sheet, "herniation"))
     grade = severity_of(ours, sheet.imaging)[0]
     if cell.severity is not None and cell.severity != grade:
         _grade_difference(sheet, key, cell.severity, _Ours("read", grade, ours))

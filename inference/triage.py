@@ -6,9 +6,10 @@ Reads raw entries, never posteriors; images may raise a tier and never lower one
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from configs.clinical import sources, triage_rules
+from configs.clinical import sources, triage_rules, words
 from inference.clinical_checks import foot_drop, scores
 from inference.clinical_signs import (
     REFLEXES,
@@ -20,7 +21,7 @@ from inference.clinical_signs import (
     saddle,
     slr_positive,
 )
-from inference.clinical_words import quoted
+from inference.clinical_words import quoted, word
 from inference.exam import SIDES, Exam
 from inference.report import Disagreement, FindingVerdict, Position, Tier, Triage, TriageRule
 from inference.roots import Imaging, ImagingFinding, grade_of, severity_of
@@ -235,7 +236,7 @@ def _tr22(f: Facts) -> Fires:
     if severe:
         raised = _severe_canal(f)
         if raised is not None:
-            found.append((raised, _named(severe, "severe canal or central finding")))
+            found.append((raised, _on_image(severe, "severe_central")))
     matching = [
         item
         for item in given
@@ -243,7 +244,7 @@ def _tr22(f: Facts) -> Fires:
         and f.verdicts.get(item.id) in {"explains", "contributes"}
     ]
     if matching and f.motor and f.new("twelve_weeks") and not f.improving:
-        found.append(("T2", _named(matching, "matching finding") | f.weak_inputs() | f.timing()))
+        found.append(("T2", _on_image(matching, "matching") | f.weak_inputs() | f.timing()))
     if not found:
         return None
     tier = min((tier for tier, _ in found), key=TIERS.index)
@@ -261,8 +262,19 @@ def _severe_canal(f: Facts) -> Tier | None:
     return "T3" if old else "T2"
 
 
-def _named(findings: Sequence[ImagingFinding], what: str) -> dict[str, Any]:
-    return {f"imaging:{item.id}": f"{what} at {item.level}" for item in findings}
+@dataclass(frozen=True)
+class _OnImage:
+    """What on the images raises a tier: a phrase of the catalogue with its level, or a reader's own words."""
+
+    text: str
+    phrase: str | None = None
+
+    def told(self, language: str) -> str:
+        return word(self.phrase, language).format(level=self.text) if self.phrase else quoted(self.text, language)
+
+
+def _on_image(findings: Sequence[ImagingFinding], phrase: str) -> dict[str, Any]:
+    return {f"imaging:{item.id}": _OnImage(item.level, phrase) for item in findings}
 
 
 def _tr23(f: Facts) -> Fires:
@@ -293,7 +305,7 @@ def _tr26(f: Facts) -> Fires:
     found = [item for item in (f.imaging.findings if f.imaging else ()) if item.red_flag_lesion]
     if not found:
         return None
-    return "T1" if f.deficit else "T2", {f"imaging:{item.id}": quoted(item.red_flag_lesion or "") for item in found}
+    return "T1" if f.deficit else "T2", {f"imaging:{item.id}": _OnImage(item.red_flag_lesion or "") for item in found}
 
 
 def _tr27(f: Facts) -> Fires:
@@ -358,26 +370,42 @@ def tier_of(exam: Exam, imaging: Imaging | None, verdicts: dict[str, str]) -> Ti
 
 
 def triage(
-    exam: Exam, imaging: Imaging | None = None, per_finding: Sequence[FindingVerdict] = (), earlier: Tier | None = None
+    exam: Exam,
+    imaging: Imaging | None = None,
+    per_finding: Sequence[FindingVerdict] = (),
+    earlier: Tier | None = None,
+    language: str = "en",
 ) -> Triage:
     """Tier of a case with every rule that fired. `earlier` is the tier of the locked first version: edits only raise it."""
     facts = _facts(exam, imaging, {item.finding_id: item.verdict for item in per_finding})
-    fired = [_out(name, *result) for name, rule in RULES.items() if (result := rule(facts)) is not None]
+    fired = [_out(name, *result, language) for name, rule in RULES.items() if (result := rule(facts)) is not None]
     if not fired and (pain := _tr20(facts)) is not None:
-        fired.append(_out("TR-20", *pain))
+        fired.append(_out("TR-20", *pain, language))
     if not fired:
-        fired.append(_out("TR-25", "T4", {}))
+        fired.append(_out("TR-25", "T4", {}, language))
     tiers = [item.tier for item in fired if item.tier is not None]
     tier = min([*tiers, earlier] if earlier is not None else tiers, key=TIERS.index)
-    return Triage(tier=tier, rules=tuple(fired), disagreements=_panel(fired))
+    return Triage(tier=tier, rules=tuple(fired), disagreements=_panel(fired, language))
 
 
-def _out(name: str, tier: Tier, inputs: dict[str, Any]) -> TriageRule:
+def _out(name: str, tier: Tier, inputs: dict[str, Any], language: str) -> TriageRule:
     rule = triage_rules().find(name)
     if tier not in rule.tiers:
         raise ValueError(f"{name} may not give {tier}")
-    shown = {key: list(value) if isinstance(value, tuple) else value for key, value in inputs.items()}
-    return TriageRule(id=name, text=rule.text, inputs=shown, source=rule.source, tier=tier, confidence=rule.confidence)
+    return TriageRule(
+        id=name,
+        text=words(language).rule[name],
+        inputs={key: _shown(value, language) for key, value in inputs.items()},
+        source=words(language).rule_source[name],
+        tier=tier,
+        confidence=rule.confidence,
+    )
+
+
+def _shown(value: Any, language: str) -> Any:
+    if isinstance(value, _OnImage):
+        return value.told(language)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def disputed(fired: Iterable[TriageRule]) -> tuple[TriageRule, ...]:
@@ -385,15 +413,23 @@ def disputed(fired: Iterable[TriageRule]) -> tuple[TriageRule, ...]:
     return tuple(item for item in fired if item.id in triage_rules().panel.rules and item.tier in {"T1", "T2"})
 
 
-def _panel(fired: Sequence[TriageRule]) -> tuple[Disagreement, ...]:
+def _panel(fired: Sequence[TriageRule], language: str) -> tuple[Disagreement, ...]:
     if not disputed(fired):
         return ()
+    texts = words(language).panel
     return tuple(
         Disagreement(
             id=item.id,
-            subject=item.subject,
-            positions=tuple(Position(source=sources().name(one.source), says=one.says) for one in item.positions),
-            shown=item.shown,
+            subject=texts[f"{item.id}.subject"],
+            positions=tuple(
+                Position(source=_source(one.source, language), says=texts[f"{item.id}.{n}"])
+                for n, one in enumerate(item.positions, start=1)
+            ),
+            shown=texts[f"{item.id}.shown"],
         )
         for item in triage_rules().panel.subject
     )
+
+
+def _source(source: str, language: str) -> str:
+    return words(language).source_name.get(source) or sources().name(source)

@@ -373,6 +373,11 @@ class PanelSubject(_Strict):
     shown: str
     positions: tuple[PanelPosition, ...]
 
+    def texts(self) -> dict[str, str]:
+        """Its texts by key: SD-01.subject, SD-01.shown, SD-01.1 and so on for the positions in their order."""
+        positions = {f"{self.id}.{n}": one.says for n, one in enumerate(self.positions, start=1)}
+        return {f"{self.id}.subject": self.subject, f"{self.id}.shown": self.shown} | positions
+
 
 class Panel(_Strict):
     rules: tuple[str, ...]
@@ -468,7 +473,20 @@ class Words(_Strict):
     word: dict[str, str]
     reason: dict[str, str]
     withheld: dict[str, str]
+    page: dict[str, str]
+    judged: dict[str, str]
+    role: dict[str, str]
+    measure: dict[str, str]
+    structure: dict[str, str]
+    basis: dict[str, str]
+    second_read: dict[str, str]
+    source_name: dict[str, str]
     tier: dict[str, str] = {}
+    rule: dict[str, str] = {}
+    rule_source: dict[str, str] = {}
+    panel: dict[str, str] = {}
+    difference: dict[str, str] = {}
+    kappa_item: dict[str, str] = {}
     field: dict[str, str] = {}
     group: dict[str, str] = {}
     value: dict[str, str] = {}
@@ -555,6 +573,11 @@ def _english_names() -> dict[str, dict[str, str]]:
     table = exam_table()
     return {
         "tier": triage_rules().tier_text,
+        "rule": {rule.id: rule.text for rule in triage_rules().rule},
+        "rule_source": {rule.id: rule.source for rule in triage_rules().rule},
+        "panel": {key: text for item in triage_rules().panel.subject for key, text in item.texts().items()},
+        "difference": {item.id: item.text for item in second_read_rules().difference},
+        "kappa_item": {item.condition: item.item for item in sources().agreement},
         "field": {field.id: field.label for field in table.field},
         "group": {group.name: group.label for group in table.group},
         "value": {

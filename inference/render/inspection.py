@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from inference.render.wording import ROLE_WORDS
+from configs.clinical import words
 
 
 def inspection_summary(content: Mapping[str, Any]) -> RenderableType:
@@ -47,7 +47,7 @@ def _series(rows: Sequence[Mapping[str, Any]]) -> Table:
         )
         codes = ", ".join(item["code"] for item in row["warnings"])
         reason = row["reason"] + (f" [{codes}]" if codes else "")
-        cells = (ROLE_WORDS[row["role"]], row["plane"], str(row["slices"]), spacing, times, reason)
+        cells = (words().role[row["role"]], row["plane"], str(row["slices"]), spacing, times, reason)
         table.add_row(*(Text(cell) for cell in cells))
     return table
 

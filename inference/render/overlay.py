@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from configs import anatomy
+from configs.clinical import words
 from dicom_io.geometry import FloatArray
 from inference.render.pictures import KeyPicture, spoken, value_text
 from inference.report import Measurement
@@ -216,7 +217,7 @@ def _legend(draw: ImageDraw.ImageDraw, picture: KeyPicture, top: int, left: int,
     for label in getattr(anatomy(), picture.label_set).label:
         if not (picture.labels == label.value).any():
             continue
-        name = spoken(label.name)
+        name = spoken(label.name, picture.language)
         width = int(draw.textlength(name, font=_font(13))) + 26
         if at + width > right:
             break
@@ -241,7 +242,7 @@ def draw_picture(picture: KeyPicture, size_px: int = _PANEL_PX) -> Image.Image:
     sheet.paste(panels[1], (size_px + _GAP_PX, _HEADER_PX))
     draw = ImageDraw.Draw(sheet)
     draw.text((10, _HEADER_PX / 2), picture.title, font=_font(18), fill=_INK, anchor="lm")
-    said = "Research software. Not a medical device."
+    said = words(picture.language).page["picture_mark"]
     draw.text((sheet.width - 10, _HEADER_PX / 2), said, font=_font(13), fill=_QUIET, anchor="rm")
     _legend(draw, picture, _HEADER_PX + size_px, 10, sheet.width)
     return sheet

@@ -8,19 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from configs.clinical import words
+from inference.clinical_words import join, name_root, reason_withheld, say, sided, word
 from inference.render.pictures import SEVERITY_RANK
 from inference.render.wording import (
     IMAGING,
-    KIND_WORDS,
-    NO_EXAM,
-    NO_EXAM_TIER,
-    NO_FLAG,
-    NOTHING_READ,
-    ROLE_WORDS,
-    SEVERITY_WORDS,
-    TIER_WORDS,
-    VERDICT_WORDS,
+    SILENT_TIER_RULE,
+    basis_text,
     field_text,
+    kind_text,
     measurement_text,
     place_text,
     probability_text,
@@ -29,7 +25,7 @@ from inference.render.wording import (
     value_of_field,
     what_text,
 )
-from inference.report import Concordance, Finding, Report, Section, Triage, Withheld
+from inference.report import Concordance, Finding, Report, SecondRead, Section, Triage, Withheld
 
 _LEVEL_ORDER = ("T12-L1", "L1-L2", "L2-L3", "L3-L4", "L4-L5", "L5-S1")
 _SIDE_ORDER = ("left", "right", "both", "midline", None)
@@ -71,8 +67,9 @@ class WithheldRow:
 
 @dataclass(frozen=True)
 class Table:
-    """A small table below a narrative section."""
+    """A small table below a narrative section; `kind` is its name in the program, `title` what stands above it."""
 
+    kind: str
     title: str
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -110,28 +107,31 @@ class Page:
     provenance: tuple[tuple[str, str], ...]
     disclaimer: str
     language: str
+    text: dict[str, str]
+    """Headings and labels in the language of the report."""
 
 
 def page_of(report: Report) -> Page:
-    """The page of a report. Equal reports give equal pages."""
+    """The page of a report, in the report's language. Equal reports give equal pages."""
+    text = words(report.language).page
     flags = sorted((f for f in report.findings if f.flagged), key=_flag_order)
     unflagged = sorted((f for f in report.findings if not f.flagged), key=_place_order)
     return Page(
-        title="Lumbar MRI: second read",
-        study=report.study.pseudonym if report.study else "no study",
+        title=text["title"],
+        study=report.study.pseudonym if report.study else text["no_study"],
         made=report.created_at.strftime("%Y-%m-%d %H:%M UTC"),
         date_iso=report.created_at.isoformat(),
         abstained=report.abstained_reason or "" if report.status == "abstained" else "",
         answers=(
-            wait_answer(report.triage, report.exam is not None),
-            explain_answer(report.concordance),
+            wait_answer(report.triage, report.exam is not None, report.language),
+            explain_answer(report.concordance, report.language),
             _flag_answer(report, flags),
             *_gap_answer(report),
         ),
         flags=tuple(_finding_row(report, finding) for finding in flags),
         no_flag=_no_flag(report, flags),
         read=tuple(_finding_row(report, finding) for finding in unflagged),
-        withheld=tuple(_withheld_row(item) for item in sorted(report.withheld, key=_withheld_order)),
+        withheld=tuple(_withheld_row(item, report.language) for item in sorted(report.withheld, key=_withheld_order)),
         parts=_parts(report),
         series=_series(report),
         levels=_levels(report),
@@ -139,95 +139,104 @@ def page_of(report: Report) -> Page:
         provenance=_provenance(report),
         disclaimer=report.disclaimer,
         language=report.language,
+        text=text,
     )
 
 
-def wait_answer(triage: Triage | None, examined: bool = True) -> Answer:
+def wait_answer(triage: Triage | None, examined: bool = True, language: str = "en") -> Answer:
     """What must not wait: the tier with the fields it rests on; without an examination, that none was entered."""
-    question = "What must not wait"
+    catalogue = words(language)
+    text, question = catalogue.page, catalogue.section["urgent"]
     if triage is None:
-        return Answer(question, "not triaged", NO_EXAM, "unknown")
-    deciding = [rule for rule in triage.rules if rule.tier in {None, triage.tier} and (examined or rule.id != "TR-18")]
-    if not deciding:
-        return Answer(question, f"{triage.tier}, nothing entered", f"{NO_EXAM} {NO_EXAM_TIER}", "unknown")
-    named = [field_text(f) for rule in deciding for f in rule.inputs if not f.startswith(IMAGING)]
-    named += [str(v) for rule in deciding for f, v in rule.inputs.items() if f.startswith(IMAGING)]
-    fields = some(named)
+        return Answer(question, text["not_triaged"], text["no_exam"], "unknown")
+    deciding = [rule for rule in triage.rules if rule.tier in {None, triage.tier}]
+    telling = [rule for rule in deciding if rule.id != SILENT_TIER_RULE]
+    if not examined and not telling:
+        said = text["nothing_entered"].format(tier=triage.tier)
+        return Answer(question, said, f"{text['no_exam']} {text['no_exam_tier']}", "unknown")
+    named = [field_text(f, language) for rule in telling for f in rule.inputs if not f.startswith(IMAGING)]
+    named += [str(v) for rule in telling for f, v in rule.inputs.items() if f.startswith(IMAGING)]
+    line = catalogue.tier[triage.tier].format(fields=some(named, language) or catalogue.tier["safety_blank"])
     tone = {"T1": "alarm", "T2": "strong", "T3": "mild", "T4": "quiet"}[triage.tier]
-    line = _sentence(TIER_WORDS[triage.tier], fields)
-    return Answer(question, triage.tier, line if examined else f"{NO_EXAM} From the images: {line}", tone)
+    if not examined:
+        line = f"{text['no_exam']} {text['from_images'].format(line=line)}"
+    return Answer(question, triage.tier, line, tone)
 
 
-def explain_answer(concordance: Concordance | None) -> Answer:
+def explain_answer(concordance: Concordance | None, language: str = "en") -> Answer:
     """Whether the image explains the deficit: the study's verdict with the roots that the deficits point to."""
-    question = "Does the image explain the deficit"
+    text, question = words(language).page, words(language).section["verdict"]
     if concordance is None:
-        return Answer(question, "not compared", NO_EXAM, "unknown")
-    roots = ", ".join(root.replace(":", " ") for root in concordance.roots_implicated)
-    line = f"Roots that the recorded deficits point to: {roots}." if roots else "No single root stands out."
-    return Answer(question, VERDICT_WORDS[concordance.verdict], line, "plain")
+        return Answer(question, text["not_compared"], text["no_exam"], "unknown")
+    roots = join(name_root(key, language) for key in concordance.roots_implicated)
+    line = say("implicated", language, list=roots) if roots else say("none_implicated", language)
+    return Answer(question, word(concordance.verdict, language), line.text, "plain")
 
 
 def _gap_answer(report: Report) -> tuple[Answer, ...]:
     """With an examination: how much of it is blank, which entries would tell most, and how many values were withheld."""
     if report.exam is None or report.concordance is None:
         return ()
+    language, text = report.language, words(report.language).page
     blank, held = len(report.exam.not_examined), len(report.withheld)
-    most = some([field_text(item.field) for item in report.concordance.missing])
-    line = (f"Would tell most: {most}. " if most else "") + (f"{held} image values withheld." if held else "")
-    return (
-        Answer("What is not known", f"{blank} not examined", line.strip(), "unknown" if blank or held else "quiet"),
-    )
+    most = some([field_text(item.field, language) for item in report.concordance.missing], language)
+    lines = [text["tell_most"].format(list=most)] if most else []
+    lines += [text["values_withheld"].format(n=held)] if held else []
+    said, tone = text["blank_count"].format(n=blank), "unknown" if blank or held else "quiet"
+    return (Answer(text["ask_gaps"], said, " ".join(lines), tone),)
 
 
 def _no_flag(report: Report, flags: list[Finding]) -> str:
     """What stands in place of flags: that none was raised where something was read, or that nothing was read."""
     if flags or report.status == "abstained":
         return ""
-    return NO_FLAG if report.findings else NOTHING_READ
+    if not report.findings:
+        return words(report.language).page["nothing_read_line"]
+    return say("none_flagged", report.language).text
 
 
 def _flag_answer(report: Report, flags: list[Finding]) -> Answer:
-    question = "What was flagged"
+    language, text = report.language, words(report.language).page
+    question = text["ask_flagged"]
     if report.status == "abstained":
-        return Answer(question, "not read", report.abstained_reason or "", "unknown")
-    held = (
-        f"{len(report.withheld)} value{'s' if len(report.withheld) != 1 else ''} withheld." if report.withheld else ""
-    )
-    if not report.findings:
-        return Answer(question, "nothing read", f"{NOTHING_READ} {held}".strip(), "unknown")
+        return Answer(question, text["abstained"].lower(), report.abstained_reason or "", "unknown")
+    held = text["values_withheld"].format(n=len(report.withheld)) if report.withheld else ""
     if not flags:
-        return Answer(question, "no flag", f"{NO_FLAG} {held}".strip(), "quiet")
+        said, tone = (text["no_flag"], "quiet") if report.findings else (text["nothing_read"], "unknown")
+        return Answer(question, said, f"{_no_flag(report, flags)} {held}".strip(), tone)
     worst = max(SEVERITY_RANK[f.severity] for f in flags)
-    places = some(place_text(f.level, side_text(f)) for f in flags)
-    word = f"{len(flags)} flag{'s' if len(flags) != 1 else ''}"
-    return Answer(question, word, f"{places}. {held}".strip(), "strong" if worst == 2 else "mild")
+    places = some((place_text(f.level, _raw_side(f), language) for f in flags), language)
+    said = text["one_flag"] if len(flags) == 1 else text["flags_count"].format(n=len(flags))
+    return Answer(question, said, f"{places}. {held}".strip(), "strong" if worst == 2 else "mild")
 
 
-def _sentence(text: str, fields: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}" + (f": {fields}." if fields else ".")
+def _raw_side(finding: Finding) -> str | None:
+    return None if finding.kind == "canal_stenosis" else finding.side
 
 
 def _finding_row(report: Report, finding: Finding) -> FindingRow:
+    language = report.language
     verdicts = {v.finding_id: v for v in report.concordance.per_finding} if report.concordance else {}
     verdict = verdicts.get(finding.id)
     return FindingRow(
         level=finding.level,
-        side=side_text(finding),
-        what=what_text(finding),
-        severity=SEVERITY_WORDS[finding.severity],
+        side=side_text(finding, language),
+        what=what_text(finding, language),
+        severity=word(finding.severity, language),
         tone=finding.severity,
-        values=tuple(measurement_text(m) for m in finding.measurements),
-        probability=probability_text(finding),
-        basis=finding.basis,
-        roots=", ".join(root.replace(":", " ") for root in finding.roots_at_risk) if finding.flagged else "",
-        verdict=VERDICT_WORDS[verdict.verdict] if verdict else "",
+        values=tuple(measurement_text(m, language) for m in finding.measurements),
+        probability=probability_text(finding, language),
+        basis=basis_text(finding.basis, language),
+        roots=join(name_root(root, language) for root in finding.roots_at_risk) if finding.flagged else "",
+        verdict=words(language).judged[verdict.verdict] if verdict else "",
         reasons=verdict.reasons if verdict else (),
     )
 
 
-def _withheld_row(item: Withheld) -> WithheldRow:
-    return WithheldRow(item.level or "all levels", item.side or "", KIND_WORDS[item.kind], item.reason, item.code)
+def _withheld_row(item: Withheld, language: str) -> WithheldRow:
+    level = item.level or words(language).page["all_levels"]
+    side = word(item.side, language) if item.side else ""
+    return WithheldRow(level, side, word(item.kind, language), reason_withheld(item.reason, language), item.code)
 
 
 def _parts(report: Report) -> tuple[Part, ...]:
@@ -272,151 +281,148 @@ def _tables(report: Report) -> dict[str, Table]:
     return {name: table for name, table in tables.items() if table.rows and _TOLD.get(name) not in told}
 
 
+def _table(kind: str, language: str, head: tuple[str, ...], rows: Iterable[tuple[str, ...]], note: str = "") -> Table:
+    """A table whose title and column heads are named by their keys in the catalogue."""
+    text = words(language).page
+    return Table(kind, text[kind], tuple(text[name] for name in head), tuple(rows), note)
+
+
 def _all_tables(report: Report) -> dict[str, Table]:
-    tables: dict[str, Table] = {}
+    language, tables = report.language, dict[str, Table]()
     if report.triage:
         rules = (
-            (r.id, r.text, "; ".join(value_of_field(k, v) for k, v in r.inputs.items()), r.source)
+            (r.id, r.text, "; ".join(value_of_field(k, v, language) for k, v in r.inputs.items()), r.source)
             for r in report.triage.rules
         )
-        tables["triage"] = Table("Rules that fired", ("Rule", "Text", "Recorded", "Source"), tuple(rules))
-        if report.triage.disagreements:
-            tables["sources"] = Table(
-                "Sources disagree",
-                ("Subject", "Positions", "Shown here"),
-                tuple(
-                    (d.subject, " ".join(f"{p.source}: “{p.says}”" for p in d.positions), d.shown)
-                    for d in report.triage.disagreements
-                ),
-            )
+        tables["triage"] = _table("rules_fired", language, ("rule", "text", "recorded", "source"), rules)
+        disagreements = (
+            (d.subject, " ".join(f"{p.source}: “{p.says}”" for p in d.positions), d.shown)
+            for d in report.triage.disagreements
+        )
+        tables["sources"] = _table("sources_disagree", language, ("subject", "positions", "shown"), disagreements)
     if report.concordance:
-        tables |= _concordance_tables(report)
+        tables |= _concordance_tables(report, report.concordance)
     if report.exam:
-        if report.exam.not_examined:
-            fields = ", ".join(field_text(field) for field in report.exam.not_examined)
-            tables["not_examined"] = Table("Not examined", ("Fields left blank",), ((fields,),))
-        if report.exam.contradictions:
-            tables["contradictions"] = Table(
-                "Recorded values that do not fit together",
-                ("Rule", "Fields"),
-                tuple((c.id, ", ".join(field_text(f) for f in c.fields)) for c in report.exam.contradictions),
-                note="Neither value was changed.",
-            )
+        blank = join(field_text(field, language) for field in report.exam.not_examined)
+        tables["not_examined"] = _table("not_examined", language, ("blank_fields",), [(blank,)] if blank else [])
+        clashes = ((c.id, join(field_text(f, language) for f in c.fields)) for c in report.exam.contradictions)
+        note = words(language).page["clash_note"]
+        tables["contradictions"] = _table("clashes", language, ("rule", "fields"), clashes, note)
     if report.second_read:
-        tables["second_read"] = _second_read_table(report)
+        tables["second_read"] = _second_read_table(report.second_read, language)
     return tables
 
 
-def _concordance_tables(report: Report) -> dict[str, Table]:
-    concordance = report.concordance
-    if concordance is None:
-        return {}
+def _concordance_tables(report: Report, concordance: Concordance) -> dict[str, Table]:
+    language = report.language
     by_id = {finding.id: finding for finding in report.findings}
     verdicts = []
     for verdict in concordance.per_finding:
         finding = by_id.get(verdict.finding_id)
         if finding is None or not finding.flagged:
             continue
-        name = f"{place_text(finding.level, side_text(finding))} {what_text(finding)}"
-        verdicts.append((name, VERDICT_WORDS[verdict.verdict], "; ".join(verdict.reasons), ", ".join(verdict.rules)))
+        name = f"{place_text(finding.level, _raw_side(finding), language)} {what_text(finding, language)}"
+        said = words(language).judged[verdict.verdict]
+        verdicts.append((name, said, "; ".join(verdict.reasons), ", ".join(verdict.rules)))
+    causes = (
+        (
+            sided(a.side, a.label or a.name, language) if a.side else a.label or a.name,
+            word(a.band, language) if a.band else "",
+            "; ".join(field_text(field, language) for field in a.for_),
+            "; ".join(field_text(field, language) for field in a.against),
+        )
+        for a in concordance.alternatives
+        if a.for_ or a.against  # the others are named in a sentence, and there is no more to say of them
+    )
     return {
-        "verdicts": Table("Finding by finding", ("Finding", "Verdict", "Reasons", "Rules"), tuple(verdicts)),
-        "unexplained": Table(
-            "Deficits without a matching finding",
-            ("Recorded deficit",),
-            tuple((field_text(field),) for field in concordance.unexplained_deficits),
+        "verdicts": _table("by_finding", language, ("finding", "verdict", "reasons", "rules"), verdicts),
+        "unexplained": _table(
+            "unmatched",
+            language,
+            ("deficit",),
+            ((field_text(field, language),) for field in concordance.unexplained_deficits),
         ),
-        "alternatives": Table(
-            "Other causes that fit recorded signs",
-            ("Cause", "Weight", "For", "Against"),
-            tuple(
-                (
-                    " ".join(word for word in (a.side, a.label or a.name) if word),
-                    (a.band or "").replace("_", " "),
-                    "; ".join(field_text(field) for field in a.for_),
-                    "; ".join(field_text(field) for field in a.against),
-                )
-                for a in concordance.alternatives
-                if a.for_ or a.against  # the others are named in a sentence, and there is no more to say of them
-            ),
+        "alternatives": _table("other_causes", language, ("cause", "weight", "for", "against"), causes),
+        "missing": _table(
+            "missing", language, ("item",), ((field_text(item.field, language),) for item in concordance.missing)
         ),
-        "missing": Table(
-            "Items that would separate the causes most",
-            ("Item",),
-            tuple((field_text(item.field),) for item in concordance.missing),
-        ),
-        "next_tests": Table(
-            "Tests that separate the causes", ("Test",), tuple((test,) for test in concordance.next_tests)
-        ),
+        "next_tests": _table("tests", language, ("test",), ((test,) for test in concordance.next_tests)),
     }
 
 
-def _second_read_table(report: Report) -> Table:
-    second = report.second_read
-    if second is None:
-        return Table("Against the first read", (), ())
+def _second_read_table(second: SecondRead, language: str) -> Table:
+    text = words(language).page
     rows = [
         (
-            place_text(d.level, d.side),
-            KIND_WORDS.get(d.kind, d.kind),
-            _graded(d.theirs),
-            _graded(d.ours),
-            f"{d.id}, {d.direction}",
+            place_text(d.level, d.side, language),
+            kind_text(d.kind, language),
+            _graded(d.theirs, language),
+            _graded(d.ours, language),
+            f"{d.id}, {words(language).second_read.get(d.direction, d.direction)}",
         )
         for d in sorted(second.discrepancies, key=lambda d: -d.weight)
     ]
-    note = (
-        f"Agreement in {len(second.agreements)} place{'s' if len(second.agreements) != 1 else ''}; "
-        f"not comparable in {len(second.not_comparable)}. Agreement is not correctness."
-    )
-    rows = rows or [("none", "", "", "", "no place differs")]
-    return Table("Against the first read", ("Place", "What", "First read", "Here", "Difference"), tuple(rows), note)
+    note = text["agreement"].format(same=len(second.agreements), open=len(second.not_comparable))
+    rows = rows or [(text["no_place"], "", "", "", text["no_difference"])]
+    return _table("first_read", language, ("place", "what", "theirs", "ours", "difference"), rows, note)
 
 
-def _graded(value: str | None) -> str:
-    return "not mentioned" if value is None else SEVERITY_WORDS.get(value, value)
+def _graded(value: str | None, language: str) -> str:
+    if value is None:
+        return words(language).page["not_mentioned"]
+    return words(language).word.get(value, value)
 
 
 def _series(report: Report) -> Table:
+    text, roles = words(report.language).page, words(report.language).role
     rows = []
     for item in report.study.series if report.study else ():
-        spacing = " × ".join(f"{value:.2f}" for value in item.spacing_mm) if item.spacing_mm else "not known"
-        reason = item.reason + (f". Warnings: {', '.join(item.warnings)}." if item.warnings else "")
-        rows.append((ROLE_WORDS[item.role], str(item.slices), spacing, reason))
-    return Table("Series", ("Role", "Slices", "Spacing, mm", "Why this role"), tuple(rows))
+        spacing = " × ".join(f"{value:.2f}" for value in item.spacing_mm) if item.spacing_mm else text["not_known"]
+        warned = ". " + text["series_warnings"].format(list=", ".join(item.warnings)) if item.warnings else ""
+        rows.append((roles[item.role], str(item.slices), spacing, item.reason + warned))
+    return _table("series", report.language, ("role", "slices", "spacing", "why_role"), rows)
 
 
 def _levels(report: Report) -> Table:
+    text = words(report.language).page
     rows = tuple(
         (
-            level.name + (f" (or {level.alternative_name})" if level.alternative_name else ""),
+            text["or_level"].format(name=level.name, other=level.alternative_name)
+            if level.alternative_name
+            else level.name,
             f"{level.confidence:.2f}",
-            level.basis,
+            basis_text(level.basis, report.language),
         )
         for level in report.levels
     )
-    numbering = report.study.numbering if report.study else ""
-    note = "" if numbering != "uncertain" else "Level numbering is uncertain; names may shift by one."
-    return Table("Levels", ("Disc", "Confidence in the name", "Basis"), rows, note)
+    uncertain = report.study is not None and report.study.numbering == "uncertain"
+    note = say("W-13", report.language).text if uncertain else ""
+    return _table("levels", report.language, ("disc", "name_confidence", "basis"), rows, note)
 
 
 def _provenance(report: Report) -> tuple[tuple[str, str], ...]:
-    used = report.software
-    rows = [("Report", report.id), ("Result key", report.result_key), ("Software", f"recess {used.version}")]
-    rows += [("Commit", used.commit)] if used.commit else []
-    rows += [("Configuration", used.configs_sha256)]
+    used, text = report.software, words(report.language).page
+    rows = [("report", report.id), ("result_key", report.result_key), ("software", f"recess {used.version}")]
+    rows += [("commit", used.commit)] if used.commit else []
+    rows += [("configuration", used.configs_sha256)]
     if used.site:
-        rows += [("Numbers of a site", f"{used.site.name} ({used.site.source}), {used.site.sha256}")]
+        rows += [("site", f"{used.site.name} ({used.site.source}), {used.site.sha256}")]
     rows += [
-        ("Model", f"{m.name} {m.version}, {m.sha256}; trained on {m.trained_on}; calibrated on {m.calibrated_on}")
+        (
+            "model",
+            text["model_line"].format(
+                name=f"{m.name} {m.version}", sha256=m.sha256, trained=m.trained_on, calibrated=m.calibrated_on
+            ),
+        )
         for m in report.models
     ]
     if report.study:
-        rows += [("Study", report.study.study_instance_uid), ("Input", report.study.manifest_sha256)]
+        rows += [("study", report.study.study_instance_uid), ("input", report.study.manifest_sha256)]
     if report.runtime:
-        rows += [("Runtime", f"{report.runtime.device}, {report.runtime.precision}, {report.runtime.engine}")]
-        rows += [("Fallback", text) for text in report.runtime.fallbacks]
-    return (*rows, ("Libraries", ", ".join(f"{name} {version}" for name, version in used.libraries.items())))
+        rows += [("runtime", f"{report.runtime.device}, {report.runtime.precision}, {report.runtime.engine}")]
+        rows += [("fallback", fallback) for fallback in report.runtime.fallbacks]
+    rows += [("libraries", ", ".join(f"{name} {version}" for name, version in used.libraries.items()))]
+    return tuple((text[key], value) for key, value in rows)
 
 
 def _flag_order(finding: Finding) -> tuple[int, int, int]:

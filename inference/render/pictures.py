@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs import anatomy
+from configs.clinical import words
 from dicom_io.geometry import FloatArray, Volume
 from inference.report import Finding, LevelRead, Measurement, Point, Severity
 
@@ -55,6 +56,7 @@ class KeyPicture:
     source_instance: str = ""
     focus_lps: Point | None = None
     extent_mm: float | None = None
+    language: str = "en"
 
 
 def slice_picture_affine(volume: Volume, index: int) -> FloatArray:
@@ -70,7 +72,8 @@ def axial_pictures(
     level: LevelRead,
     findings: Sequence[Finding],
     *,
-    series_name: str = "axial T2",
+    role: str = "axial_t2",
+    language: str = "en",
 ) -> tuple[KeyPicture, ...]:
     """Pictures of one level: the slices on which its values were measured, the most severe value first (at most two).
 
@@ -91,7 +94,7 @@ def axial_pictures(
     first = 1 if level.name in anatomy().read_levels else 0
     chosen = order[:first] + [index for index in order[first:] if rank[index] > 0]
     chosen = chosen[:_PICTURES_PER_LEVEL]
-    return tuple(_axial_picture(volume, labels, level, index, tuple(drawn[index]), series_name) for index in chosen)
+    return tuple(_axial_picture(volume, labels, level, index, tuple(drawn[index]), role, language) for index in chosen)
 
 
 def _axial_picture(
@@ -100,18 +103,16 @@ def _axial_picture(
     level: LevelRead,
     index: int,
     measurements: tuple[Measurement, ...],
-    series_name: str,
+    role: str,
+    language: str,
 ) -> KeyPicture:
-    total = volume.grid.shape[0]
-    said = "; ".join(f"{spoken(m.name)} {value_text(m)}" for m in measurements)
+    page, total = words(language).page, volume.grid.shape[0]
+    said = "; ".join(f"{spoken(m.name, language)} {value_text(m)}" for m in measurements)
     return KeyPicture(
         plane="axial",
         level=level.name,
-        title=f"{level.name}, {series_name}, slice {index + 1} of {total}",
-        alt_text=(
-            f"Axial slice {index + 1} of {total} at {level.name}, plain on the left and with the outlined structures on "
-            f"the right; the patient's left is on the right of each picture. Measured here: {said}."
-        ),
+        title=page["axial_title"].format(level=level.name, series=words(language).role[role], n=index + 1, total=total),
+        alt_text=page["axial_alt"].format(level=level.name, n=index + 1, total=total, list=said),
         image=volume.array[index],
         affine=slice_picture_affine(volume, index),
         labels=None if labels is None else labels[index],
@@ -120,6 +121,7 @@ def _axial_picture(
         source_instance=volume.instances[index].sop_instance_uid,
         focus_lps=_focus(volume, labels, index, measurements, level),
         extent_mm=_AXIAL_EXTENT_MM,
+        language=language,
     )
 
 
@@ -144,7 +146,8 @@ def sagittal_picture(
     labels: NDArray[np.integer[Any]] | None,
     levels: Sequence[LevelRead],
     *,
-    series_name: str = "sagittal T2",
+    role: str = "sagittal_t2",
+    language: str = "en",
     index: int | None = None,
 ) -> KeyPicture:
     """The slice nearest the middle of the discs, with the name and the mid-plane of each disc.
@@ -159,16 +162,14 @@ def sagittal_picture(
         else:
             index = total // 2
     affine = slice_picture_affine(volume, index)
-    names = ", ".join(level.name for level in levels) or "none"
+    page = words(language).page
+    names = ", ".join(level.name for level in levels) or page["no_place"]
     focus, extent = _column_window(levels)
     return KeyPicture(
         plane="sagittal",
         level=None,
-        title=f"Levels, {series_name}, slice {index + 1} of {total}",
-        alt_text=(
-            f"Sagittal slice {index + 1} of {total}, plain on the left and with the outlined structures on the right; "
-            f"the front of the patient is on the left. Discs named from top to bottom: {names}."
-        ),
+        title=page["levels_title"].format(series=words(language).role[role], n=index + 1, total=total),
+        alt_text=page["sagittal_alt"].format(n=index + 1, total=total, list=names),
         image=volume.array[index],
         affine=affine,
         labels=None if labels is None else labels[index],
@@ -177,6 +178,7 @@ def sagittal_picture(
         source_instance=volume.instances[index].sop_instance_uid,
         focus_lps=focus,
         extent_mm=extent,
+        language=language,
     )
 
 
@@ -221,19 +223,11 @@ def _slice_of(volume: Volume, measurement: Measurement) -> int | None:
     return None
 
 
-_SPOKEN = {
-    "recess_mm": "recess depth",
-    "bony_mm": "bony recess depth",
-    "area_mm2": "dural sac area",
-    "ap_mm": "AP",
-    "herniation_ap_mm": "beyond the disc margin",
-}
-
-
-def spoken(name: str) -> str:
-    """A value's name as people say it: `recess_mm` becomes "recess depth"."""
-    words = name.removesuffix("_mm2").removesuffix("_mm").split("_")
-    return _SPOKEN.get(name) or " ".join("AP" if word == "ap" else word for word in words)
+def spoken(name: str, language: str = "en") -> str:
+    """A value's or structure's name as people say it: `recess_mm` becomes "recess depth"."""
+    known = words(language).measure | words(language).structure
+    parts = name.removesuffix("_mm2").removesuffix("_mm").split("_")
+    return known.get(name) or " ".join("AP" if part == "ap" else part for part in parts)
 
 
 def value_text(measurement: Measurement) -> str:

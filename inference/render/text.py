@@ -14,8 +14,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from configs.clinical import words
 from inference.render.page import Answer, FindingRow, Page, explain_answer, page_of, wait_answer
-from inference.render.wording import VERDICT_WORDS
 from inference.report import Concordance, Report, Section, Triage
 
 _STYLES = {
@@ -39,20 +39,22 @@ def print_summary(console: Console, report: Report, files: Iterable[Path] = ()) 
 def summary(report: Report, files: Iterable[Path] = ()) -> RenderableType:
     """The summary as something Rich can print; plain lines where the console is no terminal."""
     page = page_of(report)
-    blocks: list[RenderableType] = [Text(f"recess  study {page.study}", style="bold"), _answers(page.answers)]
+    text = page.text
+    head = Text(f"recess  {text['study'].lower()} {page.study}", style="bold")
+    blocks: list[RenderableType] = [head, _answers(page.answers)]
     if page.flags:
-        blocks += [Text("Flags", style="bold"), _findings(page.flags)]
+        blocks += [Text(text["flags"], style="bold"), _findings(page.flags, text)]
     elif page.no_flag:
         blocks.append(Text(page.no_flag))
     if page.read:
-        blocks += [Text("Read and not flagged", style="bold"), _findings(page.read, judged=False)]
+        blocks += [Text(text["read"], style="bold"), _findings(page.read, text, judged=False)]
     if page.withheld:
-        blocks += [Text("Withheld (unknown, neither a flag nor its absence)", style="bold"), _withheld(page)]
-    blocks += [_section(part.heading, [text for _, text in part.sentences]) for part in page.parts if part.sentences]
+        blocks += [Text.assemble((text["withheld"], "bold"), f"  {text['withheld_note']}"), _withheld(page)]
+    blocks += [_section(part.heading, [said for _, said in part.sentences]) for part in page.parts if part.sentences]
     blocks.append(Text(page.disclaimer, style="dim"))
     opened = list(files)
     if opened:
-        blocks.append(Text.assemble(("Files to open\n", "bold"), "\n".join(f"  {path}" for path in opened)))
+        blocks.append(Text.assemble((f"{text['files']}\n", "bold"), "\n".join(f"  {path}" for path in opened)))
     return Group(*(Padding(block, (0, 0, 1, 0)) for block in blocks))
 
 
@@ -60,12 +62,14 @@ def correlation_summary(result: Mapping[str, Any]) -> RenderableType:
     """What a correlation without pixels says: triage, verdict, finding by finding, the sentences, the disclaimer."""
     triage = Triage.model_validate(result["triage"]) if result.get("triage") else None
     concordance = Concordance.model_validate(result["concordance"]) if result.get("concordance") else None
-    blocks: list[RenderableType] = [_answers((wait_answer(triage), explain_answer(concordance)))]
+    language = str(result["language"])
+    answers = (wait_answer(triage, "exam" in result, language), explain_answer(concordance, language))
+    blocks: list[RenderableType] = [_answers(answers)]
     if concordance and concordance.per_finding:
         table = Table.grid(padding=(0, 2))
         for verdict in concordance.per_finding:
-            table.add_row(verdict.finding_id, VERDICT_WORDS[verdict.verdict], "; ".join(verdict.reasons))
-        blocks += [Text("Finding by finding", style="bold"), table]
+            table.add_row(verdict.finding_id, words(language).judged[verdict.verdict], "; ".join(verdict.reasons))
+        blocks += [Text(words(language).page["by_finding"], style="bold"), table]
     for item in result.get("narrative", ()):
         section = Section.model_validate(item)
         told = [sentence.text for sentence in section.sentences if sentence.text != result["disclaimer"]]
@@ -85,18 +89,18 @@ def _answers(answers: Iterable[Answer]) -> Table:
     return table
 
 
-def _findings(rows: Iterable[FindingRow], judged: bool = True) -> Table:
+def _findings(rows: Iterable[FindingRow], text: Mapping[str, str], judged: bool = True) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    names = ("Place", "What", "Severity", "Measured (± 1 SD)", "Probability, basis")
-    for name in (*names, "Against the exam") if judged else names:
-        table.add_column(name, overflow="fold")
+    names = ("place", "what", "severity", "measured", "probability")
+    for name in (*names, "against_exam") if judged else names:
+        table.add_column(text[name], overflow="fold")
     for row in rows:
         table.add_row(
             Text(f"{row.level} {row.side}"),
             Text(row.what),
             Text(row.severity, style=_STYLES[row.tone]),
-            Text("; ".join(row.values) or "not measured"),
-            Text(", ".join(text for text in (row.probability, row.basis) if text)),
+            Text("; ".join(row.values) or text["not_measured"]),
+            Text(", ".join(part for part in (row.probability, row.basis) if part)),
             *([Text(row.verdict)] if judged else []),
         )
     return table

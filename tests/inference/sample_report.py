@@ -153,7 +153,7 @@ def findings() -> tuple[Finding, ...]:
             measurements=(measured("herniation_ap_mm", 7.2, "mm", (-8.0, 0.0, 0.0), (-8.0, 7.2, 0.0)),),
             evidence=(here,),
             basis="real images",
-            roots_at_risk=("right L5",),
+            roots_at_risk=("right:L5",),
         ),
         Finding(
             id="L4-L5.recess.right",
@@ -164,10 +164,10 @@ def findings() -> tuple[Finding, ...]:
             severity="severe",
             probability=0.88,
             interval=(0.71, 0.96),
-            measurements=(measured("recess_depth_mm", 1.9, "mm", (-12.0, 8.4, 0.0), (-12.0, 11.6, 0.0)),),
+            measurements=(measured("recess_mm", 1.9, "mm", (-12.0, 8.4, 0.0), (-12.0, 11.6, 0.0)),),
             evidence=(here,),
             basis=simulated,
-            roots_at_risk=("right L5",),
+            roots_at_risk=("right:L5",),
         ),
         Finding(
             id="L4-L5.recess.left",
@@ -177,7 +177,7 @@ def findings() -> tuple[Finding, ...]:
             kind="recess_stenosis",
             severity="normal_mild",
             probability=0.06,
-            measurements=(measured("recess_depth_mm", 5.8, "mm", (12.0, 5.0, 0.0), (12.0, 10.8, 0.0)),),
+            measurements=(measured("recess_mm", 5.8, "mm", (12.0, 5.0, 0.0), (12.0, 10.8, 0.0)),),
             evidence=(here,),
             basis=simulated,
         ),
@@ -189,7 +189,7 @@ def findings() -> tuple[Finding, ...]:
             kind="canal_stenosis",
             severity="normal_mild",
             probability=0.12,
-            measurements=(measured("sac_area_mm2", 142.0, "mm2", (0.0, 4.0, 0.0), (0.0, 16.0, 0.0)),),
+            measurements=(measured("area_mm2", 142.0, "mm2", (0.0, 4.0, 0.0), (0.0, 16.0, 0.0)),),
             evidence=(here,),
             basis=simulated,
         ),
@@ -409,13 +409,13 @@ def abstained_report() -> Report:
     )
 
 
-def sample_pictures() -> tuple[KeyPicture, ...]:
+def sample_pictures(language: str = "en") -> tuple[KeyPicture, ...]:
     """The sagittal picture with disc names and the axial one of L4-L5."""
     axial = axial_volume()
     labels = axial_labels(axial)
     sagittal, sagittal_labels = sagittal_volume()
     levels = level_reads()
     return (
-        sagittal_picture(sagittal, sagittal_labels, levels),
-        *axial_pictures(axial, labels, levels[1], findings()),
+        sagittal_picture(sagittal, sagittal_labels, levels, language=language),
+        *axial_pictures(axial, labels, levels[1], findings(), language=language),
     )

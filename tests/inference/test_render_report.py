@@ -11,17 +11,20 @@ import pydantic
 import pytest
 from rich.console import Console
 
+from configs.clinical import words as catalogue
 from inference.clinical_words import forbidden
 from inference.exam import Exam
 from inference.render.html import render_html
 from inference.render.page import page_of, wait_answer
 from inference.render.pdf import render_pdf
 from inference.render.text import print_summary
-from inference.render.wording import NO_FLAG, field_text, probability_text, value_of_field
+from inference.render.wording import field_text, probability_text, value_of_field
 from inference.report import Report, ReportWarning
 from inference.roots import Imaging
 from inference.triage import triage
 from tests.inference.sample_report import abstained_report, quiet_report, sample_pictures, sample_report
+
+NO_FLAG = catalogue().sentence["none_flagged"]
 
 
 class _Visible(HTMLParser):
@@ -112,7 +115,7 @@ def test_study_in_which_every_value_is_withheld_is_not_called_free_of_flags() ->
     words = _words(sample_report(findings=(), concordance=None))
     assert NO_FLAG not in words
     assert "nothing read" in words
-    assert "2 values withheld" in words
+    assert "Values withheld: 2." in words
 
 
 def test_abstained_study_has_a_reason_and_says_nothing_about_the_spine() -> None:

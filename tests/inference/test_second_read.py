@@ -174,6 +174,14 @@ def test_every_way_of_writing_a_grid_gives_the_same_cell(data: object) -> None:
     ]
 
 
+def test_a_herniation_may_be_written_by_its_sides_like_any_other_cell() -> None:
+    read = FirstRead.parse({"L4-L5": {"herniation": {"right": "severe"}, "recess_stenosis": {"right": "moderate"}}})
+    assert [(c.condition, c.side, c.severity) for c in read.cells] == [
+        ("herniation", "right", "severe"),
+        ("recess_stenosis", "right", "moderate"),
+    ]
+
+
 def test_a_wide_table_in_rsna_naming(tmp_path: Path) -> None:
     path = tmp_path / "read.csv"
     path.write_text(
