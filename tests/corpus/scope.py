@@ -166,5 +166,6 @@ OPEN: dict[str, str] = {
     "G-30 permuted": "pictures exchanged among the regular places of one series: needs a judgement on content",
     "P-14": "both planes mirrored alike agree with each other: needs a judgement on vessels",
     "P-17": "one slice of another patient under this header: needs a judgement on content",
+    "S-01 thoracic": "a thoracic column with discs of lumbar size is read as a lumbar one, with NUMBERING_UNCERTAIN",
     "S-13": "a scope in doubt: the networks say lumbar or not, and nothing between",
 }
