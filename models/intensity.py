@@ -27,11 +27,15 @@ class InputSpec(BaseModel):
     low_percentile: float = Field(default=1.0, ge=0, le=100)
     high_percentile: float = Field(default=99.0, ge=0, le=100)
     context_mm: float | None = Field(default=None, gt=0)
+    scales: tuple[float, ...] = (1.0,)
+    """Sizes at which whole slices are read; their probabilities are averaged."""
 
     @model_validator(mode="after")
     def _ordered(self) -> InputSpec:
         if self.low_percentile >= self.high_percentile:
             raise ValueError("low_percentile must lie below high_percentile")
+        if not self.scales or min(self.scales) <= 0:
+            raise ValueError("scales must be positive, and at least one")
         return self
 
 

@@ -96,9 +96,11 @@ class Segmenter:
     def plane_probabilities(self, planes: NDArray[Any], step_mm: float = 1.0) -> NDArray[np.float32]:
         """Class probabilities (S, K, R, C) of normalised slices (S, R, C) that follow each other every `step_mm`.
 
-        One slice alone (S = 1) is its own context.
+        One slice alone (S = 1) is its own context. The mean over the sizes (`scales`) that the card names.
         """
-        return self.probabilities(with_context(planes, step_mm, self.card.input))
+        images = with_context(planes, step_mm, self.card.input)
+        scales = self.card.input.scales
+        return np.mean([self._at_scale(images, scale) for scale in scales], axis=0, dtype=np.float32)
 
     def probabilities(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """Class probabilities (N, K, H, W) of normalised images (N, C, H, W), any H and W.
@@ -130,6 +132,14 @@ class Segmenter:
             start += part.shape[0]
         return result
 
+    def _at_scale(self, images: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
+        """Probabilities of images that were made `scale` times as large for the network, on their own pixels again."""
+        if scale == 1.0:
+            return self.probabilities(images)
+        rows, columns = images.shape[2:]
+        larger = _resized(images, (round(rows * scale), round(columns * scale)))
+        return _resized(self.probabilities(larger), (rows, columns))
+
     def _forward(self, images: torch.Tensor) -> NDArray[np.float32]:
         import torch
 
@@ -139,3 +149,12 @@ class Segmenter:
             logits = self.network(images.to(self.device, memory_format=torch.channels_last))
         probabilities: NDArray[np.float32] = torch.softmax(logits.float(), dim=1).cpu().numpy()
         return probabilities
+
+
+def _resized(images: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Images (N, C, H, W) on another number of rows and columns over the same field, linear."""
+    import torch
+
+    resized = torch.nn.functional.interpolate(torch.from_numpy(images), shape, mode="bilinear", align_corners=False)
+    result: NDArray[np.float32] = resized.numpy()
+    return result

@@ -126,3 +126,21 @@ def test_temperature_softens_and_keeps_the_order() -> None:
 def test_importing_the_models_loads_no_torch() -> None:
     code = "import sys, models; sys.exit('torch' in sys.modules or 'monai' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_planes_read_at_several_sizes_keep_their_pixels_and_average() -> None:
+    segmenter = _segmenter()
+    planes = np.random.default_rng(6).normal(size=(2, 41, 30)).astype(np.float32)
+    once = segmenter.plane_probabilities(planes)
+    several = segmenter.card.model_copy(update={"input": InputSpec(spacing_mm=1.0, scales=(0.8, 1.0, 1.25))})
+    thrice = Segmenter.of(several, segmenter.network).plane_probabilities(planes)
+    assert thrice.shape == once.shape
+    assert np.allclose(thrice.sum(axis=1), 1, atol=1e-5)
+    assert 0 < np.abs(thrice - once).max()
+    same = segmenter.card.model_copy(update={"input": InputSpec(spacing_mm=1.0, scales=(1.0, 1.0))})
+    assert np.allclose(Segmenter.of(same, segmenter.network).plane_probabilities(planes), once, atol=1e-6)
+
+
+def test_sizes_must_be_positive() -> None:
+    with pytest.raises(ValueError, match="positive"):
+        InputSpec(spacing_mm=1.0, scales=(0.0, 1.0))
