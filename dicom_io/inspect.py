@@ -15,11 +15,11 @@ _DECIMALS = 3
 
 
 def inspect_study(source: Source) -> dict[str, Any]:
-    """Plain content for JSON or a table. Raises UnreadableInput, and NoUsableSeries when no study of the input is usable."""
-    outcomes = read_outcomes(source)
-    refused = [outcome for outcome in outcomes if isinstance(outcome, NoUsableSeries)]
-    if len(refused) == len(outcomes):
-        raise refused[0]
+    """Plain content for JSON or a table; a study that cannot be used is listed with all that was left out. Raises UnreadableInput."""
+    try:
+        outcomes = read_outcomes(source)
+    except NoUsableSeries as refusal:  # nothing in the input names a study
+        outcomes = [refusal]
     return {"studies": [_refused(item) if isinstance(item, NoUsableSeries) else _study(item) for item in outcomes]}
 
 
@@ -31,7 +31,7 @@ def _study(study: Study) -> dict[str, Any]:
         "objects": study.objects,
         "manifest_sha256": study.manifest_sha256,
         "roles": {role: [_place(study, stack) for stack in stacks] for role, stacks in study.roles.items()},
-        "series": [_stack(number, stack) for number, stack in enumerate(study.stacks)],
+        "series": [_stack(number, stack, _rank(study, stack)) for number, stack in enumerate(study.stacks)],
         "warnings": [_notice(item) for item in study.warnings],
         "excluded": [_notice(item) for item in study.excluded],
     }
@@ -47,16 +47,24 @@ def _refused(error: NoUsableSeries) -> dict[str, Any]:
     }
 
 
+def _rank(study: Study, stack: Stack) -> tuple[int, int]:
+    """Which choice the stack is for its role, from 1, and how many there are."""
+    candidates = study.roles[stack.role]
+    return next(number for number, other in enumerate(candidates, 1) if other is stack), len(candidates)
+
+
 def _place(study: Study, stack: Stack) -> int:
     """Number of the stack in `series`, best first within its role."""
     return next(number for number, other in enumerate(study.stacks) if other is stack)
 
 
-def _stack(number: int, stack: Stack) -> dict[str, Any]:
+def _stack(number: int, stack: Stack, rank: tuple[int, int]) -> dict[str, Any]:
     grid = stack.volume.grid
     return {
         "number": number,
         "role": stack.role,
+        "choice": rank[0],
+        "candidates": rank[1],
         "reason": stack.reason,
         "series_instance_uid": stack.series_instance_uid,
         "series_number": stack.series_number,

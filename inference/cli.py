@@ -341,6 +341,9 @@ def correlate(
 def inspect(study: Input, as_json: AsJson = False, quiet: Quiet = False, verbose: Verbose = False) -> int:
     """Show the series of a study: roles with reasons, geometry, warnings. Reads no model."""
     _begin(quiet, verbose)
+    import dicom_io
+
+    dicom_io.prepare()  # the decoders are loaded while the rest is
     from dicom_io.inspect import inspect_study
 
     content = inspect_study(study[0] if len(study) == 1 else study)
@@ -350,7 +353,7 @@ def inspect(study: Input, as_json: AsJson = False, quiet: Quiet = False, verbose
         from inference.render.inspection import inspection_summary
 
         _stdout().print(inspection_summary(content))
-    return DONE
+    return DONE if any(study["usable"] for study in content["studies"]) else ABSTAINED
 
 
 @app.command()

@@ -15,6 +15,8 @@ from rich.text import Text
 
 from configs.clinical import words
 
+_NO_CHOICE = frozenset({"localizer", "other"})
+
 
 def inspection_summary(content: Mapping[str, Any]) -> RenderableType:
     """Every study of the input, one below the other."""
@@ -30,7 +32,12 @@ def _study(study: Mapping[str, Any]) -> RenderableType:
     head = Text(f"study {study['pseudonym']}  {study['objects']} objects", style="bold")
     blocks = [
         _series(study["series"]),
-        *_notices("Warnings", study["warnings"]),
+        Text(
+            "Choice: more slices first, then finer pixels, then the series UID; file order and names decide nothing.",
+            style="dim",
+        ),
+        *_notices("About the series", _once(study["series"])),
+        *_notices("About the study", study["warnings"]),
         *_notices("Left out", study["excluded"]),
     ]
     return Padding(Group(head, *blocks), (0, 0, 1, 0))
@@ -38,21 +45,33 @@ def _study(study: Mapping[str, Any]) -> RenderableType:
 
 def _series(rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    for name in ("Role", "Plane", "Slices", "Spacing, mm", "TE/TR, ms", "Why this role"):
+    for name in ("Role", "Choice", "Plane", "Slices", "Spacing, mm", "TE/TR, ms", "Why this role"):
         table.add_column(name, overflow="fold")
-    for row in rows:
+    for row in sorted(rows, key=lambda row: (row["role"] in _NO_CHOICE, row["role"], row["choice"])):
         spacing = " × ".join(f"{value:.2f}" for value in row["spacing_mm"])
         times = "/".join(
             "-" if row[name] is None else f"{row[name]:.0f}" for name in ("echo_time_ms", "repetition_time_ms")
         )
         codes = ", ".join(item["code"] for item in row["warnings"])
         reason = row["reason"] + (f" [{codes}]" if codes else "")
-        cells = (words().role[row["role"]], row["plane"], str(row["slices"]), spacing, times, reason)
+        choice = "" if row["role"] in _NO_CHOICE else f"{row['choice']} of {row['candidates']}"
+        cells = (words().role[row["role"]], choice, row["plane"], str(row["slices"]), spacing, times, reason)
         table.add_row(*(Text(cell) for cell in cells))
     return table
+
+
+def _once(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """What was told about the stacks, one line a code."""
+    return list({item["code"]: {**item, "series": None} for row in rows for item in row["warnings"]}.values())
 
 
 def _notices(title: str, notices: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
     if not notices:
         return []
-    return [Text(title, style="bold"), *(Text(f"  {item['code']}: {item['text']}") for item in notices)]
+    return [Text(title, style="bold"), *(Text(f"  {item['code']}: {item['text']}{_of(item)}") for item in notices)]
+
+
+def _of(item: Mapping[str, Any]) -> str:
+    """Which file or series a notice is about."""
+    place = item["path"] or item["series"]
+    return f" [{place}]" if place else ""

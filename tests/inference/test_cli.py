@@ -11,6 +11,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
+from dicom_io.codes import ALL
 from inference.cli import ABSTAINED, BAD_INPUT, DONE, FAULT, INTERRUPTED, app, run
 from service.examples import EXAM, FINDINGS
 from tests.corpus.small_study import good
@@ -174,7 +175,10 @@ def test_inspection_of_images_that_are_no_mr_is_exit_3(recess_data: Path, capsys
     if not folder.is_dir():
         pytest.skip("vendor samples are not on this machine")
     assert run(app, ["inspect", str(folder)]) == ABSTAINED
-    assert _one_line(capsys)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "not usable" in told
+    assert "MODALITY: " in told
+    assert ALL["MODALITY"] in told
 
 
 def test_inspection_names_roles_with_reasons(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -187,6 +191,25 @@ def test_inspection_names_roles_with_reasons(tmp_path: Path, capsys: pytest.Capt
     words = " ".join(capsys.readouterr().out.split())
     assert study["pseudonym"] in words
     assert "axial T2" in words
+
+
+def test_inspection_ranks_candidates_and_says_what_was_left_and_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [content for name, content in good(3) if name != "sagT2/007"]  # a gap: two stacks for one role
+    for number, content in enumerate((*files, b"", files[0][:900])):
+        (tmp_path / f"{number}.dcm").write_bytes(content)
+    assert run(app, ["inspect", str(tmp_path), "--json"]) == DONE
+    (study,) = json.loads(capsys.readouterr().out)["studies"]
+    choices = [(row["choice"], row["candidates"]) for row in study["series"] if row["role"] == "sagittal_t2"]
+    assert sorted(choices) == [(1, 2), (2, 2)]
+    assert {item["code"] for item in study["excluded"]} == {"EMPTY", "TRUNCATED"}
+    assert run(app, ["inspect", str(tmp_path)]) == DONE
+    words = " ".join(capsys.readouterr().out.split())
+    assert "1 of 2" in words
+    for code in ("EMPTY", "TRUNCATED", "SLICE_MISSING"):
+        assert f"{code}: " in words
+        assert ALL[code].split(";")[0] in words
 
 
 def test_correlation_from_files_prints_verdict_triage_and_disclaimer(
