@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from dicom_io.errors import NoUsableSeries
 from dicom_io.study import Notice, Stack, Study
 from inference.assemble import level_read, merged_maps, pictures_of, study_read, warnings_of, with_roots
-from inference.clinical import DISCLAIMER, Assessment, assess
+from inference.clinical import Assessment, assess
+from inference.clinical_words import say
 from inference.exam import Exam
-from inference.exam_versions import ExamVersions
+from inference.exam_versions import ExamVersions, check_patient
 from inference.first_read import FirstRead
 from inference.grade import read_levels
 from inference.localize import Localization, locate_discs
@@ -119,8 +120,10 @@ def analyze(
     """Read one lumbar MR study and compare it with the examination and a first reading, where given.
 
     A study that is no lumbar MR, or has no sagittal series, gives a report that abstains with its reason and holds no finding.
-    Raises WeightsError or DeviceUnavailableError when the networks cannot be loaded.
+    Raises WeightsError or DeviceUnavailableError when the networks cannot be loaded, ClinicalInputError for an examination that
+    names another patient.
     """
+    check_patient(exam, study.patient.pseudonym)
     engine = engine or Engine.load()
     steps = _Steps(progress)
     steps.begin("levels")
@@ -149,7 +152,7 @@ def analyze(
     imaging = imaging_from_report(findings, withheld, numbering=spine.numbering)
     assessment = assess(exam, imaging, first_read, findings, withheld, language=language)
     report = Report(
-        **_provenance(study.manifest_sha256, engine, exam, first_read),
+        **_provenance(study.manifest_sha256, engine, exam, first_read, language),
         study=study_read(study, spine.numbering),
         warnings=warnings_of((*study.warnings, *study.excluded, *stack.warnings, *spine.warnings, *sides)),
         levels=tuple(level_read(disc) for disc in reversed(spine.discs)),
@@ -217,17 +220,22 @@ def _abstention(
 ) -> Report:
     """No finding; an entered examination is triaged all the same, since what must not wait does not depend on pictures."""
     nothing_read = Imaging(numbering="uncertain", assessed=(), findings=())
+    silent = {"language": language, "disclaimer": say("W-16", language).text}
     return Report(
-        **_provenance(manifest, engine, exam, first_read),
+        **_provenance(manifest, engine, exam, first_read, language),
         status="abstained",
         abstained_reason=reason,
         warnings=(ReportWarning(code=code, text=reason), *warnings_of(notices)),
-        **(_clinical(assess(exam, nothing_read, language=language)) if exam else {"disclaimer": DISCLAIMER}),
+        **(_clinical(assess(exam, nothing_read, language=language)) if exam else silent),
     )
 
 
 def _provenance(
-    manifest: str, engine: Engine | None, exam: Exam | ExamVersions | None, first_read: FirstRead | None
+    manifest: str,
+    engine: Engine | None,
+    exam: Exam | ExamVersions | None,
+    first_read: FirstRead | None,
+    language: str,
 ) -> dict[str, Any]:
     models = engine.models if engine else ()
     key = result_key(
@@ -235,6 +243,7 @@ def _provenance(
         {model.name: model.sha256 for model in models},
         exam.model_dump_json() if exam else "",
         first_read.model_dump_json() if first_read else "",
+        language,
     )
     runtime = engine.runtime if engine else None
     return {"id": key[:32], "result_key": key, "software": software(), "models": models, "runtime": runtime}

@@ -19,7 +19,7 @@ from inference.clinical_signs import MOTOR, Recorded, blanks, mrc
 from inference.clinical_words import DISCLAIMER, label, say, word
 from inference.correlate import build_case, concordance, judge_all
 from inference.exam import SIDES, Exam
-from inference.exam_versions import LOCK, ExamVersions, load_exam
+from inference.exam_versions import LOCK, ExamVersions, check_patient, load_exam
 from inference.narrate import Told, narrate, narrate_without_exam
 from inference.report import (
     Concordance,
@@ -210,4 +210,7 @@ def assess_files(
     if isinstance(content, dict) and "schema" in content:
         report = Report.model_validate(content)
         findings, withheld = report.findings, report.withheld
+        if report.study is not None:
+            with _in_file(exam_path):
+                check_patient(exam, report.study.pseudonym)
     return assess(exam, imaging, first, findings, withheld, language=language)

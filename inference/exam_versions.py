@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from inference.clinical_input import ClinicalInputError, load_file
 from inference.exam import Exam
 
 LOCK = "meta.locked_at"
+PATIENT = "meta.patient"
 MAX_VERSIONS = 50
 """More versions than any course of one illness has; keeps a broken file from taking the program's time."""
 
@@ -54,7 +56,10 @@ class ExamVersions(BaseModel):
         return tuple(out)
 
     def with_version(self, exam: Exam) -> ExamVersions:
-        """One version more. ClinicalInputError when it is the same as the newest, or there are too many."""
+        """One version more. ClinicalInputError when it is the same as the newest, of another patient, or there are too many."""
+        named = {one.general[PATIENT] for one in (*self.versions, exam) if PATIENT in one.general}
+        if len(named) > 1:
+            raise ClinicalInputError(f"general.{PATIENT}", exam.general[PATIENT], "the patient of the versions before")
         if exam == self.newest:
             raise ClinicalInputError("exam", "the newest version once more", "an examination that differs")
         if len(self.versions) >= MAX_VERSIONS:
@@ -120,6 +125,37 @@ def parse_exam(data: object, today: dt.date | None = None) -> Exam | ExamVersion
 def load_exam(path: str | Path, today: dt.date | None = None) -> Exam | ExamVersions:
     """Read a YAML or JSON file with one examination or with versions of it."""
     return parse_exam(load_file(Path(path)), today)
+
+
+def series_of(entries: Sequence[object], analysed: tuple[int, str] | None = None) -> Exam | ExamVersions | None:
+    """Examinations of one patient as they were entered, oldest first, for a keeper of entries such as the service.
+
+    `analysed` is the index of the one with which findings were first asked for, and when (ISO time): it is locked then, unless
+    one before it was locked by hand. What came before the lock are corrections. None without an entry.
+    """
+    exams = [Exam.parse(entry) for entry in entries]
+    if not exams:
+        return None
+    by_hand = next((index for index, exam in enumerate(exams) if LOCK in exam.general), len(exams))
+    first = min(by_hand, analysed[0] if analysed else len(exams))
+    if first >= len(exams) - 1:
+        return exams[-1]
+    series = ExamVersions(versions=(exams[first],))
+    if first < by_hand and analysed is not None:
+        series = series.locked(dt.datetime.fromisoformat(analysed[1]))
+    for exam in exams[first + 1 :]:
+        series = series if exam == series.newest else series.with_version(exam)
+    return series
+
+
+def check_patient(exam: Exam | ExamVersions | None, pseudonym: str) -> None:
+    """Refuse an examination that names another patient than the study. ClinicalInputError names the version and the field."""
+    series = all_versions(exam).versions if exam is not None else ()
+    for number, version in enumerate(series, start=1):
+        named = version.general.get(PATIENT)
+        if named not in (None, pseudonym):
+            where = f"versions[{number}].general.{PATIENT}" if len(series) > 1 else f"general.{PATIENT}"
+            raise ClinicalInputError(where, named, f"{pseudonym}, the patient of this study, or nothing")
 
 
 def all_versions(exam: Exam | ExamVersions) -> ExamVersions:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import importlib.util
 import json
+import re
 import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from configs.loader import anatomy
 from inference.clinical_input import ClinicalInputError, load_text, read_text
 from inference.clinical_words import label, word
 from inference.exam import Exam, allowed_text
+from inference.exam_versions import PATIENT
 from inference.report import Concordance, Finding, Report, Section, Triage, Withheld
 
 if TYPE_CHECKING:
@@ -273,7 +275,21 @@ def exam_from_bundle(data: object, today: dt.date | None = None) -> Exam:
         if field.id in blocks[block]:
             raise ClinicalInputError(f"{path}.code", f"{block}.{field.id} twice", "each field once")
         blocks[block][field.id] = value
+    named = _pseudonym(json.loads(subjects.pop()) if subjects else None)
+    if named is not None and blocks["general"].setdefault(PATIENT, named) != named:
+        raise ClinicalInputError(
+            f"general.{PATIENT}", blocks["general"][PATIENT], f"{named}, the subject of all entries"
+        )
     return Exam.parse(blocks, today=today)
+
+
+_PSEUDONYM = re.compile(r"P-[0-9a-f]{10}")
+"""How a study names its patient; an identifier of another shape belongs to another system and is not compared."""
+
+
+def _pseudonym(subject: Any) -> str | None:
+    value = str(((subject or {}).get("identifier") or {}).get("value", ""))
+    return value if _PSEUDONYM.fullmatch(value) else None
 
 
 def _field_of(found: dict[str, Any], path: str) -> tuple[str, ExamField]:

@@ -1,19 +1,21 @@
 """Which software, configuration and inputs a report rests on: versions, hashes and the key that makes equal runs equal.
 
 The result key is a SHA-256 over the digests of manifest, examination, first read, models, configuration and software version.
+The findings digest is one over what was found: equal for two inputs that show the same body.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 from configs import configs_sha256
 from configs.clinical.site import rests_on_tables, site
-from inference.report import SiteNumbers, Software
+from inference.report import Report, SiteNumbers, Software
 
 NETWORKS = ("sagittal", "axial", "axial_recess")
 """The networks that a reading uses, in the order of `Engine`."""
@@ -33,8 +35,10 @@ def software() -> Software:
     )
 
 
-def result_key(manifest_sha256: str, models: Mapping[str, str], exam_json: str = "", first_read_json: str = "") -> str:
-    """Key of one result: equal for equal study, examination, first read, models (name -> sha256), configuration and version."""
+def result_key(
+    manifest_sha256: str, models: Mapping[str, str], exam_json: str = "", first_read_json: str = "", language: str = "en"
+) -> str:
+    """Key of one result: equal for equal study, entries, models (name -> sha256), configuration, version and language."""
     used = software()
     parts = [
         manifest_sha256,
@@ -44,8 +48,20 @@ def result_key(manifest_sha256: str, models: Mapping[str, str], exam_json: str =
         used.configs_sha256,
         used.version,
         *([f"site={used.site.sha256}"] if used.site else []),
+        *([f"language={language}"] if language != "en" else []),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def findings_digest(report: Report) -> str:
+    """SHA-256 of what a report finds and withholds, with values and places but without names of objects, times and versions."""
+    found = report.model_dump(mode="json", include={"status", "levels", "findings", "withheld"})
+    found["numbering"] = report.study.numbering if report.study else None
+    for finding in found["findings"]:
+        for measurement in finding["measurements"]:
+            del measurement["source_instance"]
+        finding["evidence"] = [{"point_lps": item["point_lps"]} for item in finding["evidence"]]
+    return hashlib.sha256(json.dumps(found, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _commit() -> str | None:

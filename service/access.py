@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import Annotated, Any, cast
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 
 from service.jobs import Worker
 from service.problems import Problem
@@ -56,6 +56,18 @@ async def json_body(request: Request, settings: TheSettings) -> Any:
 
 
 JsonBody = Annotated[Any, Depends(json_body)]
+
+
+Language = Annotated[str, Query(description="language of sentences, page and PDF: en, de or es")]
+
+
+def known_language(language: str) -> str:
+    """The language where it has a catalogue, or Problem 422."""
+    from configs.clinical import languages
+
+    if language not in languages():
+        raise Problem(422, "FIELD", f"language: one of {', '.join(languages())}", field="language")
+    return language
 
 
 def found(row: dict[str, Any] | None, what: str) -> dict[str, Any]:

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from inference.provenance import result_key
-from service.store import Job, Store
+from service.store import Entries, Job, Store
 
 if TYPE_CHECKING:
     from dicom_io.study import Study
     from inference.analyze import Engine, Reading
     from inference.exam import Exam
+    from inference.exam_versions import ExamVersions
     from inference.second_read import FirstRead
 
 _LOG = logging.getLogger("recess.jobs")
@@ -34,14 +35,16 @@ class ChangedInputError(Exception):
     """The study is no longer the one that the analysis was asked for; a new analysis takes the new objects in."""
 
 
-def analysis_id(manifest_sha256: str, exam: Exam | None, first_read: FirstRead | None) -> str:
+def analysis_id(
+    manifest_sha256: str, exam: Exam | ExamVersions | None, first_read: FirstRead | None, language: str = "en"
+) -> str:
     """Id of the analysis of these inputs by this software: equal inputs give equal ids."""
     from inference.doctor import shipped_models
 
-    return result_key(manifest_sha256, shipped_models(), plain(exam), plain(first_read))[:32]
+    return result_key(manifest_sha256, shipped_models(), plain(exam), plain(first_read), language)[:32]
 
 
-def plain(entered: Exam | FirstRead | None) -> str:
+def plain(entered: Exam | ExamVersions | FirstRead | None) -> str:
     """What a person entered, as the text that the result key is made from."""
     return entered.model_dump_json() if entered is not None else ""
 
@@ -119,7 +122,7 @@ class Worker:
         study = study_of(list(job.originals), job.pseudonym)
         if study.manifest_sha256 != job.manifest_sha256:
             raise ChangedInputError("objects came in after this analysis was asked for")
-        exam, first_read = parse_exam(job.exam), parse_first_read(job.first_read)
+        exam, first_read = examination(job.exam), parse_first_read(job.first_read)
         if self._engine is None:
             self._tell(job.id, "loading the networks", 0.0)
             self._engine = Engine.load(device=self._device)
@@ -129,6 +132,7 @@ class Worker:
             first_read=first_read,
             engine=self._engine,
             progress=lambda step, fraction: self._tell(job.id, step, fraction),
+            language=job.language,
         )
 
     def _tell(self, analysis: str, step: str, fraction: float) -> None:
@@ -152,13 +156,11 @@ def study_of(originals: list[Path], pseudonym: str) -> Study:
     raise next(o for o in outcomes if not isinstance(o, Study))
 
 
-def parse_exam(body: Any) -> Exam | None:
-    """The examination in a request or row; None when there is none."""
-    if body is None:
-        return None
-    from inference.exam import Exam
+def examination(entries: Entries) -> Exam | ExamVersions | None:
+    """The examination of a study: one, or several versions once an analysis was asked for with an earlier one."""
+    from inference.exam_versions import series_of
 
-    return Exam.parse(body)
+    return series_of(entries.bodies, entries.analysed)
 
 
 def parse_first_read(body: Any) -> FirstRead | None:

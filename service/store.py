@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import create_engine, event, func, select, text, update
+from sqlalchemy import Engine, create_engine, event, func, inspect, select, text, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.received import Objects
@@ -27,6 +27,14 @@ from service.tables import AnalysisRow, EntryRow, OriginalRow, Row, StudyRow
 _CHUNK = 1024 * 1024
 _BUSY_MS = 30_000
 ENDED = ("done", "abstained", "failed")
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Examinations of a study as entered, oldest first, and the first with which an analysis was asked for: its index and when."""
+
+    bodies: tuple[Any, ...] = ()
+    analysed: tuple[int, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -39,8 +47,9 @@ class Job:
     study_instance_uid: str
     manifest_sha256: str
     originals: tuple[Path, ...]
-    exam: Any
+    exam: Entries
     first_read: Any
+    language: str
 
 
 class Store:
@@ -58,6 +67,7 @@ class Store:
         )
         event.listen(self._engine, "connect", _pragmas)
         Row.metadata.create_all(self._engine)
+        _add_language(self._engine)
         self._session = sessionmaker(self._engine, expire_on_commit=False)
         self._writing = threading.Lock()
         self.objects = Objects(data_dir, self._session, self._write, self.keep, self.original, low_water_bytes)
@@ -190,13 +200,18 @@ class Store:
 
     # what people enter
 
-    def put_entry(self, study_id: str, kind: str, body: Any) -> int:
-        """Add a version of the examination or first read; an entry equal to the newest adds none. Returns the version."""
+    def put_entry(self, study_id: str, kind: str, body: Any, most: int | None = None) -> int | None:
+        """Add a version of the examination or first read; an entry equal to the newest adds none.
+
+        Returns the version; None where there are `most` versions already.
+        """
         with self._write() as session:
             newest = _newest(session, study_id, kind)
             if newest is not None and newest.body == body:
                 return newest.version
             version = 1 if newest is None else newest.version + 1
+            if most is not None and version > most:
+                return None
             session.add(EntryRow(study_id=study_id, kind=kind, version=version, body=body, created_at=_now()))
             return version
 
@@ -206,9 +221,21 @@ class Store:
             row = _newest(session, study_id, kind)
             return None if row is None else (row.version, row.body)
 
+    def examinations(self, study_id: str) -> Entries:
+        """All examinations of a study."""
+        with self._session() as session:
+            return _examinations(session, study_id, _version(session, study_id, "exam"))
+
     # analyses
 
-    def submit(self, analysis_id: str, study_id: str, exam_version: int | None, first_read_version: int | None) -> bool:
+    def submit(
+        self,
+        analysis_id: str,
+        study_id: str,
+        exam_version: int | None,
+        first_read_version: int | None,
+        language: str = "en",
+    ) -> bool:
         """Queue an analysis unless one with the same id is there; a failed one is queued again. Returns whether it was queued."""
         with self._write() as session:
             row = session.get(AnalysisRow, analysis_id)
@@ -227,6 +254,7 @@ class Store:
                     manifest_sha256=study.manifest_sha256,
                     exam_version=exam_version,
                     first_read_version=first_read_version,
+                    language=language,
                     status="queued",
                     step="",
                     fraction=0.0,
@@ -271,8 +299,9 @@ class Store:
                 study_instance_uid=study.study_instance_uid,
                 manifest_sha256=row.manifest_sha256,
                 originals=tuple(self.original(digest) for digest in sorted(digests)),
-                exam=_body(session, row.study_id, "exam", row.exam_version),
+                exam=_examinations(session, row.study_id, row.exam_version),
                 first_read=_body(session, row.study_id, "first_read", row.first_read_version),
+                language=row.language,
             )
 
     def progress(self, analysis_id: str, step: str, fraction: float) -> None:
@@ -303,6 +332,14 @@ class Store:
         }
         with self._write() as session:
             session.execute(update(AnalysisRow).where(AnalysisRow.id == analysis_id).values(**values))
+
+
+def _add_language(engine: Engine) -> None:
+    """An index made before analyses had a language gets the column."""
+    columns = {column["name"] for column in inspect(engine).get_columns(AnalysisRow.__tablename__)}
+    if "language" not in columns:
+        with engine.begin() as connection:
+            connection.execute(text("ALTER TABLE analysis ADD COLUMN language VARCHAR NOT NULL DEFAULT 'en'"))
 
 
 def _pragmas(connection: Any, _record: Any) -> None:
@@ -342,6 +379,24 @@ def _version(session: Session, study_id: str, kind: str) -> int | None:
     return row.version if row else None
 
 
+def _examinations(session: Session, study_id: str, up_to: int | None) -> Entries:
+    """Examinations up to a version, with the one that the study's first analysis with an examination used."""
+    if up_to is None:
+        return Entries()
+    bodies = session.scalars(
+        select(EntryRow.body)
+        .where(EntryRow.study_id == study_id, EntryRow.kind == "exam", EntryRow.version <= up_to)
+        .order_by(EntryRow.version)
+    )
+    first = session.execute(
+        select(AnalysisRow.exam_version, AnalysisRow.created_at)
+        .where(AnalysisRow.study_id == study_id, AnalysisRow.exam_version.is_not(None))
+        .order_by(AnalysisRow.sequence)
+        .limit(1)
+    ).first()
+    return Entries(tuple(bodies), (first[0] - 1, first[1]) if first and first[0] else None)
+
+
 def _body(session: Session, study_id: str, kind: str, version: int | None) -> Any:
     if version is None:
         return None
@@ -373,6 +428,7 @@ def _analysis(row: AnalysisRow) -> dict[str, Any]:
         "error": row.error,
         "exam_version": row.exam_version,
         "first_read_version": row.first_read_version,
+        "language": row.language,
         "created_at": row.created_at,
         "ended_at": row.ended_at,
     }

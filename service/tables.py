@@ -60,6 +60,7 @@ class AnalysisRow(Row):
     manifest_sha256: Mapped[str]
     exam_version: Mapped[int | None]
     first_read_version: Mapped[int | None]
+    language: Mapped[str] = mapped_column(server_default="en")
     status: Mapped[str]
     step: Mapped[str]
     fraction: Mapped[float]

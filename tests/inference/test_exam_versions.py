@@ -13,8 +13,9 @@ from inference.cli import app, run
 from inference.clinical import assess, correlate_files
 from inference.clinical_input import ClinicalInputError
 from inference.exam import Exam
-from inference.exam_versions import ExamVersions, all_versions, load_exam, parse_exam
+from inference.exam_versions import LOCK, ExamVersions, all_versions, check_patient, load_exam, parse_exam, series_of
 from inference.roots import Imaging
+from tests.inference.sample_report import sample_report
 from tests.inference.test_correlate import L5, WELL, finding
 
 NOW = dt.datetime(2026, 3, 1, 9, 30, tzinfo=dt.UTC)
@@ -113,3 +114,44 @@ def test_lock_and_add_on_the_command_line(tmp_path: Path, capsys: pytest.Capture
     assert "2 versions" in capsys.readouterr().out
     result = correlate_files(file, findings)
     assert result["exam_versions"][0]["verdict"] == result["concordance"]["verdict"] == "concordant"
+
+
+def test_entries_become_one_examination_until_findings_were_asked_for() -> None:
+    first, second, third = ({"right": {"mrc.quadriceps": grade}} for grade in ("5", "4", "3"))
+    assert series_of(()) is None
+    assert series_of((first, second)) == Exam.parse(second)
+    assert series_of((first, second), (1, "2026-03-01T09:30:00+00:00")) == Exam.parse(second)
+    later = series_of((first, second, third), (1, "2026-03-01T09:30:00+00:00"))
+    assert isinstance(later, ExamVersions)
+    assert [exam.right["mrc.quadriceps"] for exam in later.versions] == ["4", "3"]
+    assert (later.of_study, later.versions[0].general[LOCK]) == (0, "2026-03-01T09:30:00+00:00")
+
+
+def test_a_lock_set_by_hand_counts_when_it_came_before_the_first_analysis() -> None:
+    locked = {"right": {"mrc.quadriceps": "5"}, "general": {LOCK: "2026-02-01T08:00"}}
+    series = series_of((locked, {"right": {"mrc.quadriceps": "4"}}), (1, "2026-03-01T09:30:00+00:00"))
+    assert isinstance(series, ExamVersions)
+    assert series.versions[0].general[LOCK] == "2026-02-01T08:00:00"
+    assert series.entered_after_findings(1)
+
+
+def test_an_examination_of_another_patient_is_refused_with_its_field() -> None:
+    named = exam(**{"meta.patient": "P-0123456789"})
+    for fits in (named, exam(), None, series(named)):
+        check_patient(fits, "P-0123456789")
+    with pytest.raises(
+        ClinicalInputError, match=r"general\.meta\.patient: given 'P-0123456789'; allowed: P-ffffffffff"
+    ):
+        check_patient(named, "P-ffffffffff")
+    with pytest.raises(ClinicalInputError, match=r"versions\[2\]\.general\.meta\.patient"):
+        check_patient(series(named), "P-ffffffffff")
+    with pytest.raises(ClinicalInputError, match="the patient of the versions before"):
+        series(named, exam(**{"meta.patient": "P-ffffffffff"}))
+
+
+def test_findings_of_another_patient_are_refused(tmp_path: Path) -> None:
+    report, entered = tmp_path / "report.json", tmp_path / "exam.json"
+    report.write_text(sample_report().to_json(), encoding="utf-8")
+    exam(**{"meta.patient": "P-0123456789"}).save(entered)
+    with pytest.raises(ClinicalInputError, match=r"exam\.json: general\.meta\.patient: .*P-5f3a91c2"):
+        correlate_files(entered, report)

@@ -15,6 +15,7 @@ from inference.cli import app, run
 from inference.clinical import assess
 from inference.clinical_input import ClinicalInputError
 from inference.exam import Exam
+from inference.exam_versions import check_patient
 from inference.fhir import FIELD_SYSTEM, assessment_bundle, exam_bundle, exam_from_bundle, report_bundle
 from tests.inference.case_generator import random_exam, random_imaging
 from tests.inference.sample_report import abstained_report, quiet_report, sample_report
@@ -159,3 +160,13 @@ def test_import_export_and_correlate_on_the_command_line(tmp_path: Path, capsys:
     assert run(app, ["exam", "import", str(bundle), str(tmp_path / "none.yaml")]) == 2
     assert not (tmp_path / "none.yaml").exists()
     assert "entry[0].resource" in capsys.readouterr().err
+
+
+def test_the_subject_names_the_patient_and_another_study_then_refuses_the_examination() -> None:
+    taken = exam_from_bundle(exam_bundle(EXAM, "P-0123456789"))
+    assert taken.general["meta.patient"] == "P-0123456789"
+    with pytest.raises(ClinicalInputError, match=r"general\.meta\.patient"):
+        check_patient(taken, "P-ffffffffff")
+    twisted = exam_bundle(taken, "P-ffffffffff")
+    with pytest.raises(ClinicalInputError, match="the subject of all entries"):
+        exam_from_bundle(twisted)

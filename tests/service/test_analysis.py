@@ -114,12 +114,30 @@ def test_http_gives_the_report_of_the_command_line_and_asked_twice_the_same_anal
 
     changed = {**EXAM, "general": {**EXAM["general"], "time.onset_days": 11}}
     assert client.put(f"{here}/exam", json=changed).json()["version"] == 2
-    other = client.post(f"{here}/analyses").json()["id"]
+    other = client.post(f"{here}/analyses", params={"language": "de"}).json()["id"]
     assert other != analysis
     _ended(client, other)
+    _tells_both_versions_in_german(client, other)
     assert client.get(f"/v1/analyses/{analysis}/report.json").json() == ours
     (listed,) = client.get("/v1/studies").json()["items"]
     assert listed["analysis"]["id"] == other
+
+
+def _tells_both_versions_in_german(client: httpx.Client, analysis: str) -> None:
+    """The examination of the first analysis was locked by it; the later one stands beside it (M-04)."""
+    report = client.get(f"/v1/analyses/{analysis}/report.json").json()
+    assert report["id"] == analysis
+    assert report["language"] == "de"
+    assert [(item["of_study"], item["entered_after_findings"]) for item in report["exam_versions"]] == [
+        (True, False),
+        (False, True),
+    ]
+    assert report["exam_versions"][1]["changed"] == ["general:time.onset_days"]
+    page = client.get(f"/v1/analyses/{analysis}/report.html").text
+    assert '<html lang="de">' in page
+    assert "Was nicht warten darf" in page
+    assert "Das Urteil beruht auf Fassung 1 von 2" in page
+    assert client.get(f"/v1/analyses/{analysis}/report.pdf").content.startswith(b"%PDF")
 
 
 def test_read_levels_are_complete_each_site_a_finding_or_withheld_with_a_reason(by_command: Path) -> None:

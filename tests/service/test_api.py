@@ -183,8 +183,44 @@ def test_correlation_body_of_another_shape_is_refused(client: httpx.Client, body
     assert client.post("/v1/correlate", json=body).status_code == 422
 
 
-def test_examples_of_the_description_are_valid(client: httpx.Client) -> None:
+@pytest.mark.parametrize(("language", "heading"), [("de", "Was nicht warten darf"), ("es", "Lo que no debe esperar")])
+def test_a_correlation_speaks_the_language_that_is_asked_for(client: httpx.Client, language: str, heading: str) -> None:
+    body = {"exam": EXAM, "findings": FINDINGS}
+    answer = client.post("/v1/correlate", json=body, params={"language": language}).json()
+    english = client.post("/v1/correlate", json=body).json()
+    assert answer["language"] == language
+    assert answer["narrative"][0]["section"] == heading
+    assert answer["concordance"]["verdict"] == english["concordance"]["verdict"]
+    assert answer["triage"]["rules"][0]["text"] != english["triage"]["rules"][0]["text"]
+
+
+def test_an_examination_of_another_patient_is_refused_and_not_kept(
+    client: httpx.Client, objects: list[tuple[str, bytes]]
+) -> None:
+    here = f"/v1/studies/{_posted(client, objects)}"
+    before = client.get(here).json()
+    refused = client.put(f"{here}/exam", json={"general": {"meta.patient": "P-0123456789"}})
+    assert (refused.status_code, refused.json()["field"]) == (422, "general.meta.patient")
+    assert client.get(here).json()["exam_version"] == before["exam_version"]
+    own = {"general": {"meta.patient": before["pseudonym"]}}
+    assert client.put(f"{here}/exam", json=own).status_code == 200
+
+
+def test_a_language_without_a_catalogue_is_refused(client: httpx.Client, objects: list[tuple[str, bytes]]) -> None:
+    study = _posted(client, objects)
+    for path in (f"/v1/studies/{study}/analyses", "/v1/correlate"):
+        refused = client.post(path, json={"exam": EXAM, "findings": FINDINGS}, params={"language": "fr"})
+        assert (refused.status_code, refused.json()["field"]) == (422, "language")
+    assert client.get(f"/v1/studies/{study}").json()["analyses"] == []
+
+
+def test_examples_of_the_description_are_valid(client: httpx.Client, objects: list[tuple[str, bytes]]) -> None:
     description = client.get("/openapi.json").json()
+    here = f"/v1/studies/{_posted(client, objects)}"
+    for part in ("exam", "first-read"):
+        content = description["paths"][f"/v1/studies/{{study_id}}/{part}"]["put"]["requestBody"]["content"]
+        sent = client.put(f"{here}/{part}", json=content["application/json"]["example"])
+        assert sent.status_code == 200, sent.text
     operation = description["paths"]["/v1/correlate"]["post"]
     example = operation["requestBody"]["content"]["application/json"]["example"]
     assert client.post("/v1/correlate", json=example).status_code == 200

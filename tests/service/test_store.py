@@ -85,8 +85,43 @@ def test_analysis_keeps_the_examination_it_was_asked_with(store: Store) -> None:
     store.put_entry(study, "exam", {"left": {"ref.patellar": 0}})
     job = store.claim()
     assert job is not None
-    assert job.exam == {"left": {"ref.patellar": 1}}
+    assert job.exam.bodies == ({"left": {"ref.patellar": 1}},)
     assert job.first_read is None
+
+
+def test_the_first_analysis_with_an_examination_tells_which_version_came_before_the_findings(store: Store) -> None:
+    study = _study(store)
+    store.submit("a0", study, None, None)
+    for grade in (2, 1):
+        store.put_entry(study, "exam", {"left": {"ref.patellar": grade}})
+    assert store.examinations(study).analysed is None
+    store.submit("a1", study, 2, None, "de")
+    store.put_entry(study, "exam", {"left": {"ref.patellar": 0}})
+    store.submit("a2", study, 3, None)
+    entries = store.examinations(study)
+    assert len(entries.bodies) == 3
+    assert entries.analysed is not None
+    assert entries.analysed[0] == 1
+    jobs = [job for job in (store.claim(), store.claim(), store.claim()) if job is not None]
+    assert [(len(job.exam.bodies), job.language) for job in jobs] == [(0, "en"), (2, "de"), (3, "en")]
+
+
+def test_versions_of_an_examination_are_bounded(store: Store) -> None:
+    study = _study(store)
+    assert [store.put_entry(study, "exam", {"left": {"ref.patellar": n}}, most=2) for n in (0, 1, 2)] == [1, 2, None]
+
+
+def test_an_index_made_before_analyses_had_a_language_gets_one(store: Store, tmp_path: Path) -> None:
+    study = _study(store)
+    store.submit("a1", study, None, None)
+    with store._engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE analysis DROP COLUMN language")
+    store.close()
+    again = Store(store.root)
+    row = again.analysis("a1")
+    again.close()
+    assert row is not None
+    assert row["language"] == "en"
 
 
 def test_equal_analysis_is_queued_once_and_a_failed_one_again(store: Store) -> None:
