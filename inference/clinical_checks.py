@@ -44,8 +44,10 @@ def _on_side(values: Mapping[str, Any], seen: Recorded, side: Side) -> list[tupl
     if calf is not None:
         few = raises is not None and raises < derived.toe_raises_contradict_below
         many = raises is not None and raises >= derived.toe_raises_weak_below
-        if (calf == 5 and (toe == "unable" or few)) or (calf <= low and (toe == "able" or many)):
-            out.append(("Q-02", ("mrc.gastrocnemius", "fn.toe_walk" if toe is not None else "fn.toe_raise_count")))
+        walks = "fn.toe_walk" if (calf == 5 and toe == "unable") or (calf <= low and toe == "able") else None
+        counts = "fn.toe_raise_count" if (calf == 5 and few) or (calf <= low and many) else None
+        if clashing := tuple(field for field in (walks, counts) if field is not None):
+            out.append(("Q-02", ("mrc.gastrocnemius", *clashing)))
     if values.get("fn.flail_foot") is True:
         strong = [
             f"mrc.{name}"

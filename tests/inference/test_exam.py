@@ -379,3 +379,9 @@ def test_adequacy_is_the_examined_share() -> None:
     seen = recorded(right(fn__heel_walk="able", sen__pin__L5="normal"))
     assert adequacy(seen, "right") == pytest.approx(3 / 16)
     assert adequacy(seen, "left") == 0
+
+
+def test_q02_names_the_entries_that_clash_and_no_others() -> None:
+    case = Exam.parse({"right": {"mrc.gastrocnemius": "5", "fn.toe_walk": "able", "fn.toe_raise_count": 3}})
+    (found,) = contradictions(recorded(case))
+    assert found.fields == ("right:mrc.gastrocnemius", "right:fn.toe_raise_count")
