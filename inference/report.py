@@ -308,8 +308,8 @@ class Discrepancy(Leaving):
     level: str
     side: str | None = None
     kind: str
-    theirs: str | None
-    ours: str | None
+    theirs: str | None = None
+    ours: str | None = None
     weight: float
     direction: str
     priority: float = 0.0

@@ -173,6 +173,11 @@ def test_page_states_versions_hashes_and_disclaimer() -> None:
         assert expected in words
 
 
+def test_report_json_is_read_again_as_the_same_report() -> None:
+    for report in (sample_report(), quiet_report(), abstained_report()):
+        assert Report.model_validate_json(report.to_json()) == report
+
+
 def test_pdf_is_tagged_and_archivable_and_the_same_every_time() -> None:
     report, pictures = sample_report(), sample_pictures()
     pdf = render_pdf(report, pictures)
