@@ -7,20 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from inference.column import column_faults, find_column
 from models.intensity import normalise
 from models.runtime import Segmenter
-from training.datasets.spider import Slab, WholeSlice, disc_counts, resample, slabs, whole_slices
+from training.datasets.spider import Slab, resample, slabs, whole_slices
+from training.evaluate_discs import TEST_SUBSET, disc_lines
 from training.intervals import with_interval
-
-TEST_SUBSET = "validation"
-"""The publisher's name for the part that serves as test here."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +35,8 @@ def evaluate_sagittal(data: Path, *, device: str = "auto", sheet: Path | None = 
 
     segmenter = Segmenter.load("sagittal", device)
     lines = [f"sagittal {segmenter.card.version}, weights {segmenter.card.sha256[:12]}, {segmenter.device}"]
-    lines += slab_lines(score_slabs(segmenter, data), segmenter.card.classes)
-    for sequence in ("t2", "t1"):
-        lines.append(count_line(segmenter, data, sequence))
+    lines += slab_lines(score_slabs(segmenter, data), segmenter.card.read_classes)
+    lines += disc_lines(segmenter, data)
     lines += evaluate_herniation(segmenter, data)
     if sheet is not None:
         sagittal_sheet(segmenter, [w for w in whole_slices(data) if w.subset == TEST_SUBSET], sheet)
@@ -71,7 +66,7 @@ def score_slabs(segmenter: Segmenter, data: Path) -> list[SlabScore]:
             continue
         guess = segment_slab(segmenter, slab)
         dice, surface = {}, {}
-        for value, name in enumerate(segmenter.card.classes):
+        for value, name in enumerate(segmenter.card.read_classes):
             if value:
                 dice[name] = dice_of(guess == value, slab.classes == value)
                 surface[name] = mean_surface_distance(guess == value, slab.classes == value, slab.spacing)
@@ -103,25 +98,3 @@ def slab_lines(scores: list[SlabScore], classes: tuple[str, ...]) -> list[str]:
         f"mean surface distance {with_interval([s.surface_mm[name] for s in scores], patients, 2)} mm"
         for name in classes[1:]
     ]
-
-
-def count_discs(segmenter: Segmenter, whole: WholeSlice) -> tuple[int, tuple[str, ...]]:
-    """Discs of the column found in a whole slice, and the faults of that column."""
-    image = normalise(resample(whole.image, (whole.spacing,) * 2, segmenter.spacing_mm), segmenter.card.input)
-    label_map: NDArray[Any] = segmenter.plane_probabilities(image[None])[0].argmax(axis=0)
-    column = find_column(label_map, segmenter.spacing_mm)
-    return (len(column.discs) if column else 0), column_faults(column)
-
-
-def count_line(segmenter: Segmenter, data: Path, sequence: str) -> str:
-    """How often the discs found on the test patients' whole slices agree with the publisher's count for the series."""
-    counts = disc_counts(data)
-    wholes = [w for w in whole_slices(data) if w.subset == TEST_SUBSET and w.sequence == sequence]
-    found = [(count_discs(segmenter, w), counts[(w.patient, w.sequence)]) for w in wholes]
-    differences = np.array([count - published for (count, _), published in found])
-    taken = sum(1 for (_, faults), _ in found if not faults)
-    patients = [w.patient for w in wholes]
-    return (
-        f"discs on whole {sequence.upper()} slices: same number as published {with_interval(differences == 0, patients)}, "
-        f"within one {with_interval(abs(differences) <= 1, patients)}; column plausible in {taken} of {len(wholes)}"
-    )

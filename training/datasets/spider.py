@@ -30,6 +30,10 @@ Split = Literal["train", "validation", "test"]
 
 POSTERIOR_ELEMENTS = 50
 """Mask value of vertebra behind the canal; up to here everything is vertebra."""
+POSTERIOR = "posterior_elements"
+"""Class of a recipe that teaches the vertebra behind the canal apart from the bodies."""
+UNDIVIDED = "undivided"
+"""Grouping of such a recipe for whole slices, whose labels do not divide the vertebra."""
 CANAL = 100
 FIRST_DISC = 201
 
@@ -176,16 +180,18 @@ def build(recipe: Recipe, split: Split, rng: np.random.Generator, data: Path) ->
     """Samples of one split. "train" is endless and augmented; the others give every third slice of each slab once."""
     settings = Settings.model_validate(recipe.data)
     spacing = recipe.input.spacing_mm
-    mine = [_flat(slab, spacing) for slab, subset in slabs(data) if part_of(subset, slab.patient, settings) == split]
+    mine = [_flat(slab, recipe) for slab, subset in slabs(data) if part_of(subset, slab.patient, settings) == split]
     if split != "train":
         yield from _fixed_samples(recipe, mine)
         return
     wholes = [w for w in whole_slices(data) if part_of(w.subset, w.patient, settings) == "train"]
     surroundings = [normalise(resample(w.image, (w.spacing,) * 2, spacing), recipe.input) for w in wholes[::3]]
     labelled = _taught_slices(recipe, settings, wholes, data) if settings.whole_share > 0 else []
+    undivided = recipe.grouping_index(UNDIVIDED) if POSTERIOR in recipe.classes else 0
     while True:
-        strength = settings.augmentation
+        strength, partial = settings.augmentation, 0
         if labelled and rng.random() < settings.whole_share:
+            partial = undivided
             image, target, patient = _whole_sample(labelled, recipe, settings, rng)
         elif settings.light_share > 0 and rng.random() < settings.light_share:
             image, target, patient = _slab_sample(mine, [], recipe, settings, rng)
@@ -194,15 +200,18 @@ def build(recipe: Recipe, split: Split, rng: np.random.Generator, data: Path) ->
             image, target, patient = _slab_sample(mine, surroundings, recipe, settings, rng)
         image, target = place(image, target, settings.size, strength, rng)
         image = change_intensity(image, strength, rng)
-        yield Sample(normalise(image, recipe.input), target.astype(np.int64), patient=str(patient))
+        yield Sample(normalise(image, recipe.input), target.astype(np.int64), partial, str(patient))
 
 
-def _flat(slab: Slab, spacing_mm: float) -> _FlatSlab:
-    in_plane = slab.spacing[1:]
+def _flat(slab: Slab, recipe: Recipe) -> _FlatSlab:
+    in_plane, spacing_mm = slab.spacing[1:], recipe.input.spacing_mm
+    classes = slab.classes.copy()
+    if POSTERIOR in recipe.classes:
+        classes[slab.instances == POSTERIOR_ELEMENTS] = recipe.classes.index(POSTERIOR)
     return _FlatSlab(
         slab.patient,
         np.stack([resample(plane, in_plane, spacing_mm) for plane in slab.image]).astype(np.float32),
-        np.stack([resample(plane, in_plane, spacing_mm, order=0) for plane in slab.classes]).astype(np.int16),
+        np.stack([resample(plane, in_plane, spacing_mm, order=0) for plane in classes]).astype(np.int16),
         slab.spacing[0],
     )
 
@@ -302,7 +311,7 @@ def _taught_slices(recipe: Recipe, settings: Settings, wholes: list[WholeSlice],
 
     if settings.teacher is None:
         raise ValueError("whole_share > 0 needs `teacher`: the run folder of a network taught on the slabs")
-    teacher = load_teacher(Path(settings.teacher), recipe)
+    teacher = load_teacher(Path(settings.teacher))
     by_key = {(w.patient, w.sequence): w for w in wholes}
     counts = disc_counts(data)
     taught = []

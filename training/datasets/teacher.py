@@ -18,7 +18,7 @@ from models.networks import build
 from models.runtime import Segmenter
 from models.weights import Card
 from training.datasets import IGNORE
-from training.recipes import Recipe
+from training.recipes import load_recipe
 
 _SURE = 0.75
 """Below this highest class probability a pixel near the column is left unlabelled."""
@@ -26,8 +26,9 @@ _REACH_MM = 9.0
 """Vertebra farther than this from every disc and from the canal is not part of the column."""
 
 
-def load_teacher(run: Path, recipe: Recipe) -> Segmenter:
-    """The network of a run folder; it must have the architecture and the classes of `recipe`."""
+def load_teacher(run: Path) -> Segmenter:
+    """The network of a run folder that bears the name of its recipe. FileNotFoundError, ConfigError."""
+    recipe = load_recipe(run.name)
     path = run / "best.safetensors"
     if not path.is_file():
         raise FileNotFoundError(f"{path}: the teacher's weights are missing; run `recess-train fit {run.name}` first")
@@ -38,6 +39,7 @@ def load_teacher(run: Path, recipe: Recipe) -> Segmenter:
         network=recipe.network,
         input=recipe.input,
         classes=recipe.classes,
+        merged=recipe.merged,
         trained_on="slabs",
         recipe=run.name,
         command="",
