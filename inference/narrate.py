@@ -41,7 +41,7 @@ from inference.report import (
     Triage,
     Withheld,
 )
-from inference.roots import Imaging, ImagingFinding, not_read, severity_of
+from inference.roots import READER, Imaging, ImagingFinding, borderline, not_read, severity_of
 from inference.triage import disputed
 
 __all__ = ["DISCLAIMER", "Told", "forbidden", "narrate", "narrate_without_exam"]
@@ -174,7 +174,7 @@ def _share(value: float) -> str:
 
 def _why(told: Told, language: str) -> list[Sentence]:
     concordance = told.concordance
-    out: list[Sentence] = []
+    out = _graded_by(told, language)
     if concordance.roots_implicated:
         names = join(name_root(key, language) for key in concordance.roots_implicated)
         out.append(say("implicated", language, list=names))
@@ -200,6 +200,19 @@ def _why(told: Told, language: str) -> list[Sentence]:
     if "DX-15" in ids:
         days = told.seen.general.get("emg.days_after_onset")
         out.append(say("W-19", language, days=word("unknown_number", language) if days is None else days))
+    return out
+
+
+def _graded_by(told: Told, language: str) -> list[Sentence]:
+    """From what a severity was taken that the reader of the images did not give (IM-08, IM-13)."""
+    out: list[Sentence] = []
+    for finding, _ in _shown(told):
+        assert told.imaging is not None
+        by = severity_of(finding, told.imaging)[1]
+        if by != READER:
+            ground = words(language).graded_by[by]
+            doubt = f" ({words(language).page['borderline']})" if by == "recess_mm" and borderline(finding) else ""
+            out.append(say("graded_by", language, finding=_name(finding, told.imaging, language), by=ground + doubt))
     return out
 
 

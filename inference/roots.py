@@ -18,10 +18,12 @@ from inference.report import Severity, Zone
 
 __all__ = [
     "ABOVE_MODEL",
+    "READER",
     "Imaging",
     "ImagingFinding",
     "Reach",
     "RootKey",
+    "borderline",
     "grade_of",
     "imaging_from_report",
     "narrows_canal",
@@ -34,12 +36,14 @@ __all__ = [
 ABOVE_MODEL = ("T12-L1", "L1-L2")
 """Levels whose roots (conus, L1, L2) the model does not hold."""
 RootKey = tuple[BodySide, str]
+READER = "reader"
+"""What decided a severity that the reader of the images gave."""
 
 
 def severity_of(finding: ImagingFinding, imaging: Imaging) -> tuple[Severity, str]:
-    """Severity of a finding that is not withheld, and what decided: the reader's grade, a root grade or a measurement."""
+    """Severity of a finding that is not withheld, and what decided: the reader, or a key of `graded_by` in the catalogue."""
     if finding.severity is not None:
-        return finding.severity, "graded by the reader"
+        return finding.severity, READER
     if finding.condition == "herniation":
         return _herniation_severity(finding, imaging)
     if finding.recess_mm is not None and finding.condition == "recess_stenosis":
@@ -54,8 +58,16 @@ def severity_of(finding: ImagingFinding, imaging: Imaging) -> tuple[Severity, st
             _below(finding.ap_mm, grading().canal_ap.severe_below, grading().canal_ap.moderate_below),
             _below(finding.area_mm2, grading().canal_area.severe_below, grading().canal_area.moderate_below),
         )
-        return _SEVERITY[rank], "ap_mm or area_mm2"
+        return _SEVERITY[rank], "canal"
     return _SEVERITY[min(finding.root_grade or 0, 2)], "root_grade"
+
+
+def borderline(finding: ImagingFinding) -> bool:
+    """Whether a recess depth that decides lies so near a cut that its grade could be the next one."""
+    band, depth = grading().recess, finding.recess_mm
+    if finding.condition != "recess_stenosis" or depth is None:
+        return False
+    return any(abs(depth - cut) <= band.borderline for cut in (band.severe_at_or_below, band.moderate_at_or_below))
 
 
 _SEVERITY: tuple[Severity, Severity, Severity] = ("normal_mild", "moderate", "severe")
@@ -81,12 +93,12 @@ def _herniation_severity(finding: ImagingFinding, imaging: Imaging) -> tuple[Sev
     if finding.ap_mm is not None and finding.ap_mm >= cut.severe_ap_mm:
         return "severe", "ap_mm"
     if finding.area_mm2 is not None and beside and finding.area_mm2 < cut.severe_area_fraction * max(beside):
-        return "severe", "area_mm2 against the neighbouring level"
+        return "severe", "sac_beside"
     if finding.root_grade is not None and finding.root_grade >= cut.moderate_root_grade:
         return "moderate", "root_grade"
     if finding.ap_mm is not None and finding.ap_mm >= cut.moderate_ap_mm:
         return "moderate", "ap_mm"
-    return "normal_mild", "measurements below every cut"
+    return "normal_mild", "below"
 
 
 def grade_of(finding: ImagingFinding, imaging: Imaging) -> int:

@@ -479,6 +479,7 @@ class Words(_Strict):
     measure: dict[str, str]
     structure: dict[str, str]
     basis: dict[str, str]
+    graded_by: dict[str, str]
     second_read: dict[str, str]
     source_name: dict[str, str]
     tier: dict[str, str] = {}

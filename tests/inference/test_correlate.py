@@ -136,7 +136,7 @@ def test_a_sac_half_as_wide_as_next_door_makes_a_herniation_severe() -> None:
     """IM-13."""
     beside = finding("L3-L4", "both", "canal_stenosis", severity="normal_mild", area_mm2=120.0)
     one = images(finding(severity=None, area_mm2=59.0), beside)
-    assert severity_of(one.findings[0], one) == ("severe", "area_mm2 against the neighbouring level")
+    assert severity_of(one.findings[0], one) == ("severe", "sac_beside")
 
 
 @pytest.mark.parametrize(

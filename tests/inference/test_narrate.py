@@ -225,3 +225,25 @@ def test_a_reading_without_a_flag_is_not_called_normal() -> None:
     said = sentences(assess(None, imaging_from_report(found, ()), findings=found))
     assert said["none_flagged"] == ["No flag raised in the levels that were read."]
     assert sentences(assess(None, Imaging()))["nothing_read"]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ({"ap_mm": 7.5}, "severity taken from the size beyond the disc margin."),
+        ({"root_grade": 2}, "severity taken from the grade of the root."),
+        (
+            {"condition": "recess_stenosis", "recess_mm": 2.4},
+            "severity taken from the depth of the recess (borderline).",
+        ),
+        ({"condition": "recess_stenosis", "recess_mm": 1.0}, "severity taken from the depth of the recess."),
+        (
+            {"condition": "canal_stenosis", "side": "both", "ap_mm": 9},
+            "severity taken from the width or area of the canal.",
+        ),
+    ],
+)
+def test_a_severity_that_nobody_gave_says_from_what_it_was_taken(sizes: dict[str, Any], said: str) -> None:
+    """IM-08 and IM-13: the rule that decided is printed; a grade that was given needs no ground."""
+    assert told(exam(L5), finding(**{"severity": None, **sizes}))["graded_by"][0].endswith(said)
+    assert "graded_by" not in told(exam(L5), finding())
