@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.intensity import with_context
-from models.weights import CARDS, WEIGHTS, Card, load_card, load_network
+from models.networks import NetworkSpec
+from models.weights import CARDS, WEIGHTS, Card, WeightsError, load_card, load_network
 
 if TYPE_CHECKING:
     import torch
@@ -71,8 +72,11 @@ class Segmenter:
 
     @classmethod
     def of(cls, card: Card, network: Any, device: str = "cpu") -> Segmenter:
-        """A segmenter around a network that is already in memory, described by `card`."""
+        """A segmenter around a network that is already in memory, described by `card`. WeightsError for a grader's card."""
         import torch
+
+        if not isinstance(card.network, NetworkSpec):
+            raise WeightsError(f"card {card.name!r} describes a grader, not a network that segments")
 
         resolved, fallbacks = choose_device(device)
         kind = resolved.partition(":")[0]

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.calibration import LogisticHead
 from models.intensity import InputSpec
-from models.networks import NetworkSpec
+from models.networks import GraderSpec, NetworkSpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,7 +34,7 @@ class Card(BaseModel):
 
     name: str
     version: str = "1"
-    network: NetworkSpec
+    network: NetworkSpec | GraderSpec = Field(discriminator="kind")
     input: InputSpec
     classes: tuple[str, ...]
     """Names of the output channels in their order; the first is the background."""

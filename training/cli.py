@@ -19,6 +19,10 @@ DataOption = Annotated[Path | None, typer.Option("--data", help=_DATA_HELP)]
 RunsOption = Annotated[Path, typer.Option("--runs", help="Folder for checkpoints and caches.")]
 
 
+GRADER = "disc_grades"
+"""The recipe that is no segmentation: `fit` hands it to the disc grader."""
+
+
 def data_folder(given: Path | None) -> Path:
     """The folder of training data: the option, else RECESS_DATA, else ../shared/data. Exits 2 when it is not there."""
     folder = given or Path(os.environ.get("RECESS_DATA") or "../shared/data")
@@ -99,8 +103,11 @@ def fit(
     from training.fit import fit as run
     from training.fit import ship as install
 
-    loaded = _recipe(recipe)
     folder = data_folder(data)
+    if recipe == GRADER:
+        _fit_grader(folder, device, ship)
+        return
+    loaded = _recipe(recipe)
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task(loaded.name, total=loaded.optimiser.steps)
 
@@ -128,7 +135,7 @@ def fit(
 
 @app.command()
 def evaluate(
-    what: Annotated[str, typer.Argument(help="sagittal, axial, phantom or clinical.")],
+    what: Annotated[str, typer.Argument(help="sagittal, grades, axial, phantom or clinical.")],
     data: DataOption = None,
     runs: RunsOption = Path("runs"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -142,6 +149,8 @@ def evaluate(
         from training.evaluate import evaluate_sagittal
 
         typer.echo(evaluate_sagittal(data_folder(data), device=device, sheet=sheet))
+    elif what == "grades":
+        _fit_grader(data_folder(data), device, ship=False)
     elif what == "axial":
         from training.evaluate_axial import evaluate_axial
 
@@ -155,7 +164,7 @@ def evaluate(
 
         typer.echo(evaluate_clinical(plot=sheet))
     else:
-        _refuse(f"{what!r}: say sagittal, axial, phantom or clinical")
+        _refuse(f"{what!r}: say sagittal, grades, axial, phantom or clinical")
 
 
 @app.command()
@@ -177,6 +186,19 @@ def calibrate(
 def main() -> None:
     """Entry point of `recess-train`."""
     app()
+
+
+def _fit_grader(folder: Path, device: str, ship: bool) -> None:
+    from models.runtime import Segmenter
+    from training.disc_grades import evaluate_grader, fit_grader
+
+    segmenter = Segmenter.load("sagittal", device)
+    lines = (
+        fit_grader(segmenter, folder, f"recess-train fit {GRADER} --ship")
+        if ship
+        else evaluate_grader(segmenter, folder)
+    )
+    typer.echo("\n".join(lines))
 
 
 def _recipe(name: str) -> Any:
