@@ -119,7 +119,9 @@ class _Child:
 
     def ready(self) -> bool:
         """Whether the child takes another object: it runs, and has not handed over after its share of CPU."""
-        return not self._gone and not select.select([self._decoder.answers], [], [], 0)[0]
+        told = select.poll()  # an idle child has nothing to say; what can be read now is its end
+        told.register(self._decoder.answers, select.POLLIN)
+        return not self._gone and not told.poll(0)
 
     def close(self) -> None:
         """End the process."""

@@ -19,7 +19,6 @@ except (ImportError, OSError, RuntimeError):  # another system than Linux, or no
     pyseccomp = None
 
 _NOBODY = 65534  # uid and gid by convention (LSB)
-_STANDARD_STREAMS = 3  # descriptors 0, 1 and 2 stay open
 
 # What a running decoder needs: its two pipes, memory, clocks, the end. Nothing that opens, connects, executes or signals others.
 SYSTEM_CALLS = (
@@ -70,7 +69,7 @@ def confine(child: Mapping[str, Any], rules: Any) -> None:
     for kind, value in (
         (resource.RLIMIT_AS, child["memory_bytes"]),
         (resource.RLIMIT_CPU, child["cpu_seconds"]),
-        (resource.RLIMIT_NOFILE, _STANDARD_STREAMS),
+        (resource.RLIMIT_NOFILE, child["open_files"]),
         (resource.RLIMIT_NPROC, 0),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),

@@ -6,13 +6,17 @@ Prints one line a promise and fails unless nothing unexpected happened. `make te
 from __future__ import annotations
 
 import argparse
+import copy
+import resource
 import sys
 from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
 
+from configs.loader import limits
 from dicom_io.codes import OBJECT
+from dicom_io.decoding_process import close
 from dicom_io.intake import Entry
 from dicom_io.isolation import Examined, examine_all
 from tests.corpus.mutation import mutations
@@ -59,8 +63,9 @@ def foreign_values(count: int, seed: int) -> tuple[int, list[str]]:
     """Studies of odd values beside studies of even ones, many cut short: how many pictures were seen, and foreign values in them."""
     rng = np.random.default_rng(seed)
     made: list[File] = []
+    whole = [dataset for _, dataset in datasets(0)]
     for number in range(count):
-        _, dataset = datasets(0)[int(rng.integers(45))]
+        dataset = copy.deepcopy(whole[int(rng.integers(len(whole)))])
         dataset.StudyInstanceUID = f"{_ROOT_UID}.{number}"
         dataset.SOPInstanceUID = f"{dataset.StudyInstanceUID}.1"
         values = np.frombuffer(dataset.PixelData, "<u2") // 2 * 2 + number % 2
@@ -99,9 +104,16 @@ def main() -> int:
     say(
         f"fuzz.cross_patient_pixels: inputs={options.studies} outcome=0_foreign_values unexpected={len(foreign)} ({seen} pictures)\n"
     )
+    close()  # its children are counted once they have ended
+    largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10
+    cap = limits().child.memory_bytes >> 20
+    over = int(largest > cap)
+    say(
+        f"child.memory: inputs={options.mutations + options.studies} largest={largest}MiB cap={cap}MiB unexpected={over}\n"
+    )
     for line in (*wrong, *foreign):
         say(f"  {line}\n")
-    return 1 if wrong or foreign else 0
+    return 1 if wrong or foreign or over else 0
 
 
 if __name__ == "__main__":

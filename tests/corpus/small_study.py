@@ -172,7 +172,12 @@ def encode(dataset: Dataset, syntax: str = ExplicitVRLittleEndian) -> bytes:
 
 def good(seed: int = 0) -> list[File]:
     """Name and bytes of every object of the good study."""
-    return [(name, encode(dataset)) for name, dataset in datasets(seed)]
+    return list(_good(seed))
+
+
+@cache
+def _good(seed: int) -> tuple[File, ...]:
+    return tuple((name, encode(dataset)) for name, dataset in _datasets(seed))
 
 
 def changed(seed: int, change: Callable[[str, Dataset], Dataset | None]) -> list[File]:

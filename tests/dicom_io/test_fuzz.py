@@ -143,6 +143,12 @@ def test_planted_texts_appear_in_no_message_log_or_file_name(tmp_path: Path, cap
         else:
             texts += [str(outcome), repr(outcome), *(str(notice) for notice in outcome.notices)]
     everything = "\n".join(texts)
-    for token in tokens.values():
-        for form in (token, token.encode().hex(), base64.b64encode(token.encode()).decode().rstrip("=")):
-            assert form not in everything
+    assert not [token for token in tokens.values() if any(form in everything for form in _forms(token))]
+    sys.stderr.write(f"phi.canaries: inputs={len(tokens)} outcome=0_hits unexpected=0\n")
+
+
+def _forms(token: str) -> list[str]:
+    """A text as it might slip through: plain, in UTF-16, and both in hexadecimal and base64."""
+    written = [token.encode(), token.encode("utf-16-le")]
+    coded = [base64.b64encode(each).decode().rstrip("=")[:-1] for each in written]
+    return [token, "\0".join(token), *(each.hex() for each in written), *coded]
