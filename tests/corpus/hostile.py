@@ -13,16 +13,21 @@ from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
+from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from configs.loader import limits
 from dicom_io.codes import OBJECT
 from dicom_io.decoding_process import close
 from dicom_io.intake import Entry
 from dicom_io.isolation import Examined, examine_all
+from tests.corpus.files import deflated_bomb, huge
 from tests.corpus.mutation import mutations
 from tests.corpus.small_study import File, datasets, encode
 
 _CHILD_FAULTS = frozenset({"CHILD_TIME", "CHILD_PROTOCOL", "NOT_EXAMINED"})
+BOMB_MIB, BOMB_SECONDS = 512, 2.0
+_REFUSED = frozenset({"DECOMPRESSION_LIMIT", "DIMENSION_LIMIT"})
+_COMPRESSED = {"run lengths": RLELossless, "JPEG 2000": JPEG2000Lossless, "JPEG-LS": JPEGLSLossless}
 _BATCH = 500
 _ROOT_UID = "1.2.826.0.1.3680043.10.1777"
 
@@ -90,15 +95,37 @@ def foreign_values(count: int, seed: int) -> tuple[int, list[str]]:
     return seen, unexpected
 
 
+def bombs() -> list[tuple[str, str, int, float]]:
+    """Small objects that unfold to much: name, code, largest memory of a child so far in MiB, CPU seconds with the server's start."""
+    made = [("deflated 1 GiB", deflated_bomb(1024))]
+    made += [(f"65535 x 65535, {name}", huge(0, syntax)) for name, syntax in _COMPRESSED.items()]
+    found = []
+    for name, data in made:
+        close()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        (item,) = examine_all(entries([(name, data)]))
+        close()
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        found.append((name, item.verdict.code, after.ru_maxrss >> 10, seconds))
+    return found
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mutations", type=int, default=10_000)
     parser.add_argument("--studies", type=int, default=2_000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    say = sys.stdout.write
+    unfolded = bombs()  # first, since the largest memory of all children so far is what can be asked for
+    grown = [each for each in unfolded if each[1] not in _REFUSED or each[2] >= BOMB_MIB or each[3] >= BOMB_SECONDS]
+    most = f"{max(each[2] for each in unfolded)}MiB, {max(each[3] for each in unfolded):.1f}s"
+    say(
+        f"bombs.memory: inputs={len(unfolded)} outcome=rss<{BOMB_MIB}MiB_t<{BOMB_SECONDS:.0f}s unexpected={len(grown)} ({most})\n"
+    )
     found, wrong = survive(options.mutations, options.seed)
     told = " ".join(f"{code}={number}" for code, number in found.most_common())
-    say = sys.stdout.write
     say(f"fuzz.mutations: inputs={options.mutations} outcome=declared_no_crash unexpected={len(wrong)} ({told})\n")
     seen, foreign = foreign_values(options.studies, options.seed)
     say(
@@ -111,9 +138,9 @@ def main() -> int:
     say(
         f"child.memory: inputs={options.mutations + options.studies} largest={largest}MiB cap={cap}MiB unexpected={over}\n"
     )
-    for line in (*wrong, *foreign):
+    for line in (*map(str, grown), *wrong, *foreign):
         say(f"  {line}\n")
-    return 1 if wrong or foreign or over else 0
+    return 1 if grown or wrong or foreign or over else 0
 
 
 if __name__ == "__main__":
