@@ -45,7 +45,7 @@ class _Server:
         self.control, theirs = socket.socketpair()
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-S", "-c", "from dicom_io.forkserver import main; main()"],
+                [sys.executable, "-S", "-P", "-c", "from dicom_io.forkserver import main; main()"],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

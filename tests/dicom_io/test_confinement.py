@@ -124,6 +124,18 @@ def test_the_environment_of_the_server_holds_no_secret(monkeypatch: pytest.Monke
         child.end()
 
 
+def test_a_module_that_lies_beside_the_input_is_not_taken_for_one_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("numpy.py", "pydicom.py", "json.py"):
+        (tmp_path / name).write_text("raise SystemExit('foreign code')")
+    monkeypatch.chdir(tmp_path)
+    decoding_process.close()
+    child = _started()
+    child.end()
+    assert child.peak_memory_bytes > 0
+
+
 def test_two_studies_have_two_processes_and_none_lives_on() -> None:
     first, second = _started(), _started()
     numbers = first.process, second.process
