@@ -108,6 +108,16 @@ def entry(key: str, value: Any, language: str = "en") -> str:
     return f"{label(key, language)} {'MRC ' if field.startswith('mrc.') else ''}{shown}"
 
 
+def told_input(key: str, value: object, language: str = "en") -> str | None:
+    """An input of a triage rule as a person reads it; None where a blank says nothing by itself."""
+    block, _, field = key.partition(":")
+    if block == "imaging":
+        return str(value)
+    if field == "time.onset_days":
+        return word("not_recorded", language) if value is None else word("onset_days", language).format(n=value)
+    return None if value is None else entry(key, value, language)
+
+
 def reason_withheld(reason: str, language: str = "en") -> str:
     """Why a value is withheld, in the language where the reason is one of the closed list."""
     for key, text in words().withheld.items():

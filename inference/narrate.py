@@ -25,6 +25,7 @@ from inference.clinical_words import (
     reason_withheld,
     say,
     sided,
+    told_input,
     verdict_reasons,
     word,
 )
@@ -89,7 +90,7 @@ def _urgent(triage: Triage, language: str) -> list[Sentence]:
     for rule in triage.rules:
         if rule.tier == tier and rule.id != "TR-18":
             for key, value in rule.inputs.items():
-                if text := _input(key, value, language):
+                if text := told_input(key, value, language):
                     shown[text] = None
     wording = words(language).tier
     fields = join(shown) or wording["safety_blank"]
@@ -100,15 +101,6 @@ def _urgent(triage: Triage, language: str) -> list[Sentence]:
     if disputed(triage.rules):
         out.append(say("W-18", language))
     return out
-
-
-def _input(key: str, value: object, language: str) -> str | None:
-    block, _, field = key.partition(":")
-    if block == "imaging":
-        return str(value)
-    if field == "time.onset_days":
-        return word("not_recorded", language) if value is None else word("onset_days", language).format(n=value)
-    return None if value is None else entry(key, value, language)
 
 
 def _verdict(told: Told, language: str) -> list[Sentence]:

@@ -5,14 +5,13 @@ Every value comes from the report; here it is only named, ordered and put beside
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from configs.clinical import words
-from inference.clinical_words import join, name_root, reason_withheld, say, sided, word
+from inference.clinical_words import join, name_root, reason_withheld, say, sided, told_input, word
 from inference.render.pictures import SEVERITY_RANK
 from inference.render.wording import (
-    IMAGING,
     SILENT_TIER_RULE,
     basis_text,
     field_text,
@@ -124,7 +123,7 @@ def page_of(report: Report) -> Page:
         abstained=report.abstained_reason or "" if report.status == "abstained" else "",
         answers=(
             wait_answer(report.triage, report.exam is not None, report.language),
-            explain_answer(report.concordance, report.language),
+            explain_answer(report.concordance, report.language, {f.id: _flag_name(f, report.language) for f in flags}),
             _flag_answer(report, flags),
             *_gap_answer(report),
         ),
@@ -154,23 +153,43 @@ def wait_answer(triage: Triage | None, examined: bool = True, language: str = "e
     if not examined and not telling:
         said = text["nothing_entered"].format(tier=triage.tier)
         return Answer(question, said, f"{text['no_exam']} {text['no_exam_tier']}", "unknown")
-    named = [field_text(f, language) for rule in telling for f in rule.inputs if not f.startswith(IMAGING)]
-    named += [str(v) for rule in telling for f, v in rule.inputs.items() if f.startswith(IMAGING)]
-    line = catalogue.tier[triage.tier].format(fields=some(named, language) or catalogue.tier["safety_blank"])
+    inputs = [told_input(key, value, language) for rule in telling for key, value in rule.inputs.items()]
+    named = some((text for text in inputs if text), language)
+    line = catalogue.tier[triage.tier].format(fields=named or catalogue.tier["safety_blank"])
     tone = {"T1": "alarm", "T2": "strong", "T3": "mild", "T4": "quiet"}[triage.tier]
     if not examined:
         line = f"{text['no_exam']} {text['from_images'].format(line=line)}"
     return Answer(question, triage.tier, line, tone)
 
 
-def explain_answer(concordance: Concordance | None, language: str = "en") -> Answer:
-    """Whether the image explains the deficit: the study's verdict with the roots that the deficits point to."""
+def explain_answer(
+    concordance: Concordance | None, language: str = "en", names: Mapping[str, str] | None = None
+) -> Answer:
+    """Whether the image explains the deficit: the study's verdict, and in a line why.
+
+    The line says the roots that the deficits point to, the flagged findings by their verdict (`names` by finding id), and what
+    stays unexplained, so that the reasons stand at the top however long the tables are.
+    """
     text, question = words(language).page, words(language).section["verdict"]
     if concordance is None:
         return Answer(question, text["not_compared"], text["no_exam"], "unknown")
     roots = join(name_root(key, language) for key in concordance.roots_implicated)
-    line = say("implicated", language, list=roots) if roots else say("none_implicated", language)
-    return Answer(question, word(concordance.verdict, language), line.text, "plain")
+    lines = [say("implicated", language, list=roots) if roots else say("none_implicated", language)]
+    for verdict, phrase in words(language).judged.items():
+        judged = [
+            names[item.finding_id]
+            for item in concordance.per_finding
+            if names and item.verdict == verdict and item.finding_id in names
+        ]
+        if judged:
+            lines.append(say("judged", language, verdict=phrase, list=some(judged, language, _NAMED_IN_ANSWER)))
+    if concordance.unexplained_deficits:
+        open_ = (field_text(key, language) for key in concordance.unexplained_deficits)
+        lines.append(say("W-07", language, list=some(open_, language, _NAMED_IN_ANSWER)))
+    return Answer(question, word(concordance.verdict, language), " ".join(line.text for line in lines), "plain")
+
+
+_NAMED_IN_ANSWER = 3  # of one verdict; the others stand in the table of flags
 
 
 def _gap_answer(report: Report) -> tuple[Answer, ...]:
@@ -205,9 +224,14 @@ def _flag_answer(report: Report, flags: list[Finding]) -> Answer:
         said, tone = (text["no_flag"], "quiet") if report.findings else (text["nothing_read"], "unknown")
         return Answer(question, said, f"{_no_flag(report, flags)} {held}".strip(), tone)
     worst = max(SEVERITY_RANK[f.severity] for f in flags)
-    places = some((place_text(f.level, _raw_side(f), language) for f in flags), language)
+    places = some((_flag_name(f, language) for f in flags), language)
     said = text["one_flag"] if len(flags) == 1 else text["flags_count"].format(n=len(flags))
     return Answer(question, said, f"{places}. {held}".strip(), "strong" if worst == 2 else "mild")
+
+
+def _flag_name(finding: Finding, language: str) -> str:
+    """A flag in a few words: place and kind."""
+    return f"{place_text(finding.level, _raw_side(finding), language)} {kind_text(finding.kind, language)}"
 
 
 def _raw_side(finding: Finding) -> str | None:

@@ -30,6 +30,19 @@ def render_pdf(report: Report, pictures: Sequence[KeyPicture] = (), *, dated: da
     `dated` stands for the time of making as the document's date and is not printed: the same result then gives the same bytes
     whenever it is made.
     """
+    made = (dated or report.created_at).astimezone(UTC)
+    with tempfile.TemporaryDirectory(prefix="recess-pdf-") as name:
+        compiler = compiler_of(report, pictures, Path(name), dated)
+        made_pdf = compiler.compile(format="pdf", pdf_standards=_STANDARDS, timestamp=made.replace(microsecond=0))
+    if not isinstance(made_pdf, bytes):
+        raise TypeError("one document was expected")
+    return made_pdf
+
+
+def compiler_of(
+    report: Report, pictures: Sequence[KeyPicture], folder: Path, dated: datetime | None = None
+) -> typst.Compiler:
+    """The report laid out in an empty folder, ready to be compiled or asked on which page something stands."""
     page = page_of(report) if dated is None else replace(page_of(report), made="")
     made = (dated or report.created_at).astimezone(UTC)
     drawn = [
@@ -43,18 +56,12 @@ def render_pdf(report: Report, pictures: Sequence[KeyPicture] = (), *, dated: da
         "pictures": drawn,
         "date": {name: getattr(made, name) for name in ("year", "month", "day", "hour", "minute")},
     }
-    with tempfile.TemporaryDirectory(prefix="recess-pdf-") as name:
-        folder = Path(name)
-        main = folder / "report.typ"
-        main.write_bytes(_TEMPLATE.read_bytes())
-        if drawing is not None:
-            (folder / "roots.svg").write_text(drawing.svg, encoding="utf-8")
-        for picture, entry in zip(pictures, drawn, strict=True):
-            (folder / entry["file"]).write_bytes(picture_png(picture))
-        compiler = typst.Compiler(
-            main, root=folder, ignore_system_fonts=True, sys_inputs={"data": json.dumps(data, ensure_ascii=False)}
-        )
-        made_pdf = compiler.compile(format="pdf", pdf_standards=_STANDARDS, timestamp=made.replace(microsecond=0))
-    if not isinstance(made_pdf, bytes):
-        raise TypeError("one document was expected")
-    return made_pdf
+    main = folder / "report.typ"
+    main.write_bytes(_TEMPLATE.read_bytes())
+    if drawing is not None:
+        (folder / "roots.svg").write_text(drawing.svg, encoding="utf-8")
+    for picture, entry in zip(pictures, drawn, strict=True):
+        (folder / entry["file"]).write_bytes(picture_png(picture))
+    return typst.Compiler(
+        main, root=folder, ignore_system_fonts=True, sys_inputs={"data": json.dumps(data, ensure_ascii=False)}
+    )

@@ -15,15 +15,14 @@ from inference.report import Finding, Measurement
 
 _FIELDS_IN_ANSWER = 6  # the rest stands with the rules below
 _NEARLY_CERTAIN = 0.99
-IMAGING = "imaging:"  # inputs of a rule that come from the images, not from the examination
+_IMAGING = "imaging:"  # inputs of a rule that come from the images, not from the examination
 SILENT_TIER_RULE = "TR-18"  # open safety items: told as such, not field by field
 
 
-def some(items: Iterable[str], language: str = "en") -> str:
+def some(items: Iterable[str], language: str = "en", most: int = _FIELDS_IN_ANSWER) -> str:
     """The first few of a list, each once."""
     distinct = list(dict.fromkeys(items))
-    more = f" {words(language).page['and_more']}" if len(distinct) > _FIELDS_IN_ANSWER else ""
-    return ", ".join(distinct[:_FIELDS_IN_ANSWER]) + more
+    return ", ".join(distinct[:most]) + (f" {words(language).page['and_more']}" if len(distinct) > most else "")
 
 
 def what_text(finding: Finding, language: str = "en") -> str:
@@ -54,7 +53,7 @@ def place_text(level: str, side: str | None, language: str = "en") -> str:
 
 def measurement_text(measurement: Measurement, language: str = "en") -> str:
     """One value with its uncertainty: "recess depth 1.9 ± 0.6 mm (borderline)"."""
-    text = value_text(measurement)
+    text = _share(measurement.value) if measurement.unit == "1" else value_text(measurement)
     if measurement.uncertainty is not None:
         digits = digits_of(measurement.unit)
         value = f"{measurement.value:.{digits}f} ± {measurement.uncertainty:.{digits}f}"
@@ -93,7 +92,7 @@ def field_text(field: str, language: str = "en") -> str:
 
 def value_of_field(field: str, value: Any, language: str = "en") -> str:
     """A field with what was recorded in it; a blank one is "not examined"."""
-    if field.startswith(IMAGING):
+    if field.startswith(_IMAGING):
         return str(value)
     if value is None:
         return words(language).page["field_blank"].format(field=field_text(field, language))

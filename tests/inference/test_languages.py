@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import io
+import json
 import re
 import string
 import tomllib
@@ -22,7 +23,8 @@ from inference.exam import Exam
 from inference.exam_versions import ExamVersions
 from inference.narrate import narrate_without_exam
 from inference.render.html import render_html
-from inference.render.pdf import render_pdf
+from inference.render.page import page_of
+from inference.render.pdf import compiler_of, render_pdf
 from inference.render.roots_svg import draw_roots
 from inference.render.text import correlation_summary, print_summary
 from inference.report import Finding, Report
@@ -283,3 +285,29 @@ def test_what_is_never_said_is_not_said_on_any_page(language: str) -> None:
 def test_a_pdf_says_its_language(language: str) -> None:
     pdf = render_pdf(full_report(language))
     assert f"/Lang ({language})".encode() in pdf or f"<dc:language><rdf:Bag><rdf:li>{language}".encode() in pdf
+
+
+@pytest.mark.parametrize("language", languages())
+def test_tier_verdict_reasons_and_gaps_stand_on_the_first_page_even_with_ten_flags(
+    language: str, tmp_path: Path
+) -> None:
+    report = full_report(language)
+    places = [(level, side) for level in ("L1-L2", "L2-L3", "L3-L4", "L4-L5", "L5-S1") for side in ("left", "right")]
+    flag = next(item for item in report.findings if item.kind == "recess_stenosis" and item.flagged)
+    many = [flag.model_copy(update={"id": f"{a}{b}", "level": a, "side": b}) for a, b in places]
+    imaging = imaging_from_report(many, report.withheld)
+    told = assess(Exam.parse({"right": L5, "left": L5}), imaging, None, many, report.withheld, language=language)
+    names = ("exam", "concordance", "triage", "second_read", "narrative")
+    crowded = report.model_copy(
+        update={"findings": tuple(many), "exam_versions": ()} | {name: getattr(told, name) for name in names}
+    )
+    page = page_of(crowded)
+    assert len(page.flags) == 10
+    tier, verdict, _, gaps = page.answers
+    assert tier.word == told.triage.tier
+    assert told.concordance is not None
+    assert verdict.word == words(language).word[told.concordance.verdict]
+    assert words(language).judged["contributes"].lower() in verdict.line.lower()
+    assert words(language).page["tell_most"].partition("{")[0] in gaps.line
+    compiler = compiler_of(crowded, (), tmp_path)
+    assert json.loads(compiler.query("<answers-end>", field="value", one=True)) == 1
