@@ -1,7 +1,7 @@
-"""The verbs that read a study: analyze, correlate, inspect, exam, doctor. Results on standard output, the rest on standard error.
+"""The verbs that read a study: analyze, correlate, inspect, doctor; those of the examination stand in `exam_cli`.
 
-Exit codes: 0 done, 2 input unreadable or bad option, 3 abstained, 4 internal fault, 130 interrupted. Nothing heavy is imported
-before a verb needs it, so that `--help` answers at once.
+Results go to standard output, the rest to standard error. Exit codes: 0 done, 2 input unreadable or bad option, 3 abstained,
+4 internal fault, 130 interrupted. Nothing heavy is imported before a verb needs it, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from inference.exam_cli import exam_app
+from inference.exit_codes import ABSTAINED, BAD_INPUT, DONE, FAULT, INTERRUPTED, BadOptionError, write_file
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -30,7 +33,8 @@ if TYPE_CHECKING:
     from inference.report import Report
     from inference.second_read import FirstRead
 
-DONE, BAD_INPUT, ABSTAINED, FAULT, INTERRUPTED = 0, 2, 3, 4, 130
+__all__ = ["ABSTAINED", "BAD_INPUT", "DONE", "FAULT", "INTERRUPTED", "BadOptionError", "app", "run"]
+
 FORMATS = ("json", "html", "pdf", "seg", "sr", "sc", "fhir")
 DEFAULT_FORMATS = "json,html,pdf,seg,sr"
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
@@ -39,12 +43,7 @@ _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 _UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-exam_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(exam_app, name="exam", help="Make a blank examination form, or check a filled one.")
-
-
-class BadOptionError(Exception):
-    """An option or a combination of options that cannot be used; the text says which and what is allowed."""
 
 
 @dataclass(frozen=True)
@@ -327,7 +326,7 @@ def correlate(
 
         from inference.fhir import assessment_bundle, bundle_text
 
-        _write(fhir, bundle_text(assessment_bundle(assessment, dt.datetime.now(dt.UTC))))
+        write_file(fhir, bundle_text(assessment_bundle(assessment, dt.datetime.now(dt.UTC))))
     if as_json:
         typer.echo(_json(result))
     else:
@@ -384,113 +383,6 @@ def deidentify(
         talk.say(f"left out {left.path or ''}: {left.code}, {left.text}")
     typer.echo(f"{len(export.written)} objects written to {out}, {len(export.left_out)} left out")
     return DONE
-
-
-@exam_app.command("new")
-def exam_new(
-    file: Annotated[Path | None, typer.Argument(help="File to write; standard output when absent.")] = None,
-) -> int:
-    """A blank examination with a comment on every field. Blank means not examined."""
-    from inference.exam import exam_template
-
-    text = exam_template()
-    if file is None:
-        typer.echo(text, nl=False)
-        return DONE
-    try:
-        with file.open("x", encoding="utf-8") as handle:
-            handle.write(text)
-    except FileExistsError as error:
-        raise BadOptionError(f"{file}: is there already; name a new file") from error
-    except OSError as error:
-        raise BadOptionError(f"{file}: cannot be written ({error.strerror})") from error
-    typer.echo(f"{file}: fill in what was examined, leave the rest blank", err=True)
-    return DONE
-
-
-@exam_app.command("check")
-def exam_check(file: Annotated[Path, typer.Argument(help="A filled examination (YAML or JSON).")]) -> int:
-    """Check a filled examination; an error names the field, what was given and what the scale allows."""
-    from inference.exam_versions import all_versions, load_exam
-
-    count = len(all_versions(load_exam(file)).versions)
-    typer.echo(f"{file}: can be used" + (f", {count} versions" if count > 1 else ""))
-    return DONE
-
-
-@exam_app.command("lock")
-def exam_lock(
-    file: Annotated[Path, typer.Argument(help="A filled examination; rewritten without its comments.")],
-) -> int:
-    """Lock an examination before any finding is shown. Later versions are kept beside it and told apart."""
-    import datetime as dt
-
-    from inference.exam_versions import all_versions, load_exam
-
-    _rewrite(file, all_versions(load_exam(file)).locked(dt.datetime.now(dt.UTC)))
-    typer.echo(f"{file}: locked", err=True)
-    return DONE
-
-
-@exam_app.command("add")
-def exam_add(
-    file: Annotated[Path, typer.Argument(help="The examination so far; rewritten without its comments.")],
-    later: Annotated[Path, typer.Argument(help="A later examination of the same patient.")],
-) -> int:
-    """Add a later examination as a new version. The verdict of a study stays with the locked one; a tier is only raised."""
-    from inference.exam import Exam
-    from inference.exam_versions import all_versions, load_exam
-
-    series = all_versions(load_exam(file)).with_version(Exam.load(later))
-    _rewrite(file, series)
-    typer.echo(f"{file}: version {len(series.versions)} added", err=True)
-    return DONE
-
-
-@exam_app.command("import")
-def exam_import(
-    bundle: Annotated[Path, typer.Argument(help="A FHIR R4B Bundle of Observations (JSON).")],
-    file: Annotated[Path, typer.Argument(help="The examination to write (YAML or JSON); a new file.")],
-) -> int:
-    """Make an examination from FHIR Observations; an error names the entry, and nothing is written."""
-    from inference.exam_versions import all_versions
-    from inference.fhir import load_exam_bundle
-
-    exam = load_exam_bundle(bundle)
-    if file.exists():
-        raise BadOptionError(f"{file}: is there already; name a new file")
-    _rewrite(file, all_versions(exam))
-    typer.echo(f"{file}: written from {bundle.name}", err=True)
-    return DONE
-
-
-@exam_app.command("export")
-def exam_export(
-    file: Annotated[Path, typer.Argument(help="A filled examination (YAML or JSON).")],
-    bundle: Annotated[Path, typer.Argument(help="The FHIR R4B Bundle to write (JSON).")],
-    pseudonym: Annotated[str, typer.Option(help="How the patient is named in it.")] = "anonymous",
-) -> int:
-    """Write an examination as FHIR Observations; what was not examined has none."""
-    from inference.exam import Exam
-    from inference.fhir import bundle_text, exam_bundle
-
-    _write(bundle, bundle_text(exam_bundle(Exam.load(file), pseudonym)))
-    typer.echo(f"{bundle}: written from {file.name}", err=True)
-    return DONE
-
-
-def _rewrite(file: Path, series: ExamVersions) -> None:
-    try:
-        series.save(file)
-    except OSError as error:
-        raise BadOptionError(f"{file}: cannot be written ({error.strerror})") from error
-
-
-def _write(file: Path, text: str) -> None:
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise BadOptionError(f"{file}: cannot be written ({error.strerror})") from error
 
 
 @app.command()

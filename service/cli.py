@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from inference.cli import DONE, FAULT, BadOptionError, app, run
+from inference.cli import app, run
+from inference.exit_codes import DONE, FAULT, BadOptionError
 
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 

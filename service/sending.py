@@ -8,7 +8,7 @@ from pathlib import Path
 from dicom_io.dicomweb import DicomwebClient, DicomwebError, StoreAnswer
 from dicom_io.send import Address, Outgoing, SendError, address_of, outgoing, send
 from dicom_io.wire import client_tls
-from inference.cli import BadOptionError
+from inference.exit_codes import BadOptionError
 
 TlsFiles = tuple[Path | None, Path | None, Path | None]
 """Authorities, own certificate, its key."""
