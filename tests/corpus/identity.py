@@ -8,7 +8,10 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from dicom_io.study import Study
-from tests.corpus.case import Case, Expect, abstained, outcomes_of, read, same
+from inference.clinical_input import ClinicalInputError
+from inference.exam import Exam
+from inference.exam_versions import PATIENT, check_patient
+from tests.corpus.case import Case, Expect, abstained, good_study, outcomes_of, read, same
 from tests.corpus.edit import beside, extra, value_replaced, where
 from tests.corpus.small_study import File, changed, datasets, encode, good
 
@@ -129,6 +132,18 @@ def _late(seed: int) -> str:
     return "" if early.manifest_sha256 == again.manifest_sha256 else "the first manifest is not repeated"
 
 
+def _foreign_examination(seed: int) -> str:
+    """An examination that names another patient is refused with its field; one that names this patient, or nobody, is taken."""
+    own, other = (good_study(number).patient.pseudonym for number in (seed, seed + 1))
+    for fits in (Exam(general={PATIENT: own}), Exam()):
+        check_patient(fits, own)
+    try:
+        check_patient(Exam(general={PATIENT: other}), own)
+    except ClinicalInputError as refused:
+        return "" if PATIENT in str(refused) else f"refused without its field: {refused}"
+    return "taken"
+
+
 def _lenient(seed: int) -> list[File]:
     """Every series UID padded with a space, as some archives write them."""
     files = []
@@ -224,6 +239,12 @@ CASES: tuple[Case, ...] = (
     Case("I-14", "two accession numbers", _some("AccessionNumber", "B77"), same("ACCESSION_VARIANT")),
     Case(
         "I-15", "objects after the result", check=_late, outcome="another manifest, the first one is repeated exactly"
+    ),
+    Case(
+        "I-16",
+        "examination of another patient",
+        check=_foreign_examination,
+        outcome="the examination is refused with its field; pictures are read as without one",
     ),
     Case(
         "I-17",

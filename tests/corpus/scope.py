@@ -162,7 +162,6 @@ CASES: tuple[Case, ...] = (
 )
 
 OPEN: dict[str, str] = {
-    "I-16": "an examination carries no identity of a patient, so a foreign one cannot be told",
     "G-30 permuted": "pictures exchanged among the regular places of one series: needs a judgement on content",
     "P-14": "both planes mirrored alike agree with each other: needs a judgement on vessels",
     "P-17": "one slice of another patient under this header: needs a judgement on content",
