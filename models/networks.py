@@ -59,8 +59,6 @@ class GraderSpec(BaseModel):
         """Any number of rows and columns will do."""
         return 1
 
-    members: int = Field(default=1, ge=1)
-
 
 def build(spec: NetworkSpec | GraderSpec) -> nn.Module:
     """The network that `spec` describes, randomly initialised: (N, in, H, W) -> logits (N, out, H, W), or (N, out) of a grader."""

@@ -1,179 +1,215 @@
-"""Herniated material on real axial T1 slices against a radiologist's notes: does what simulated slices taught carry over?
+"""Axial reading of real T1 slices against a radiologist's notes: is a herniation there, and on which side?
 
-Notes: `axial/labels_from_notes.csv` (Sudirman et al., CC BY 4.0), never trained on. Positive: protrusion, extrusion or sequestration named
-at the level; negative: patients whose note states none. One slice a level, no geometry: the network finds the disc itself.
+Every level is scored by the member of the mirror network that saw no slice of its fold, so the figures are cross-validated by patient
+and come from the shipped weights. Notes: Sudirman et al., CC BY 4.0. One slice a level; the notes are one reader's.
 """
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from dicom_io.geometry import Grid, SourceInstance, Volume
-from dicom_io.study import Stack
-from inference.herniation import herniation_on_slice
-from inference.segment import AxialReading, AxialSlice, Window, read_windows, reading
-from models.intensity import normalise
-from models.runtime import Segmenter
-from training.calibrate_axial import simulated_disc
-from training.datasets.axial import Placement, Settings, placed
+from models.calibration import LogisticHead
+from models.mirror import SCORES, MirrorEnsemble
+from models.weights import CARDS, WEIGHTS, load_card, load_network
+from training.calibrate_axial import logistic_head
+from training.datasets.notes import (
+    BULGE,
+    HERNIATION,
+    LEVELS,
+    NONE,
+    UNLABELLED,
+    Noted,
+    cached_maps,
+    folds_of,
+    noted_levels,
+)
 from training.intervals import bootstrap_interval, roc_auc
 
-_SUFFIX = {"L3-L4": "D3", "L4-L5": "D4", "L5-S1": "D5"}
-_TYPES = {"protrusion", "extrusion", "sequestration"}
-_CROPPED_COLUMNS = 250
-"""Narrower pictures are cuts that begin below the top of the body: the spine lies higher in them."""
-_LEAST_DISC_PIXELS = 500
+FITTED_ON = "real axial T1 slices with notes, cross-validated by patient"
+PARTS = ("linear", "residual", "mean of both")
+_BATCH = 64
 
 
 @dataclass(frozen=True)
-class Noted:
-    """One level of one patient: the picture, whether the note names a herniation there, and its side if it names one side."""
+class Scored:
+    """Held-out scores of all levels: of each part and their mean (3, N, 3) in the order of PARTS and SCORES, and folds (N,).
 
-    patient: str
-    level: str
-    pixels: NDArray[np.float32]
-    positive: bool
-    side: str | None
+    `bands` (folds, 3): the size of a side score that, by each part, the given share of the training folds' free levels stay below.
+    """
 
+    levels: tuple[Noted, ...]
+    scores: NDArray[np.float64]
+    fold: NDArray[np.int64]
+    bands: NDArray[np.float64]
 
-def evaluate_notes(data: Path, *, device: str = "auto") -> str:
-    """Lines of text: AUC, sensitivity, specificity and side, with n and 95 % intervals by patient."""
-    segmenter = Segmenter.load("axial", device)
-    items = noted_slices(data / "axial")
-    read = [
-        _herniation(item, probabilities, segmenter)
-        for item, probabilities in zip(items, _read(items, segmenter), strict=True)
-    ]
-    truth = np.array([item.positive for item in items])
-    scored = np.stack([np.array([score for score, _, _ in read]), truth], axis=1)
-    low, high = bootstrap_interval(scored, [item.patient for item in items], roc_auc)
-    called = np.array([found for _, found, _ in read])
-    sided = [(item, offset) for item, (_, found, offset) in zip(items, read, strict=True) if found and item.side]
-    right = sum((offset > 0) == (item.side == "left") for item, offset in sided)
-    return "\n".join(
-        (
-            f"herniated material on real axial T1 against notes, {len(items)} levels of {len({item.patient for item in items})} patients",
-            f"AUC {roc_auc(scored):.3f} (95 % {low:.3f} to {high:.3f}); {int(truth.sum())} levels with, {int((~truth).sum())} without",
-            f"called: sensitivity {called[truth].mean():.2f}, specificity {1 - called[~truth].mean():.2f}; side right {right}/{len(sided)}",
-        )
-    )
+    @property
+    def kinds(self) -> NDArray[np.int64]:
+        """Kinds (N,) of all levels."""
+        return np.array([item.kind for item in self.levels])
 
+    @property
+    def sides(self) -> NDArray[np.int64]:
+        """+1 left, -1 right, 0 neither (N,)."""
+        return np.array([item.side for item in self.levels])
 
-def noted_slices(folder: Path) -> list[Noted]:
-    """Levels with a named focal herniation, and all levels of patients whose note states none; pictures that are there."""
-    sides: dict[tuple[str, str], set[str]] = {}
-    with (folder / "labels_from_notes.csv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            if (
-                row["kind"] == "herniation"
-                and row["type"] in _TYPES
-                and row["negated"] == "0"
-                and row["level"] in _SUFFIX
-            ):
-                sides.setdefault((row["patient"].zfill(4), row["level"]), set()).add(row["side"])
-    with (folder / "labels_patients.csv").open(encoding="utf-8", newline="") as file:
-        none = [row["patient"].zfill(4) for row in csv.DictReader(file) if row["no_herniation_stated"] == "1"]
-    wanted: list[tuple[str, str, bool, set[str]]] = [(*key, True, found) for key, found in sides.items()]
-    wanted += [(patient, level, False, set()) for patient in none for level in _SUFFIX]
-    items = []
-    for patient, level, positive, found in wanted:
-        pixels = _picture(folder, f"T1_{patient}_{_SUFFIX[level]}.png")
-        one_side = found & {"left", "right"} if "both" not in found else set()
-        if pixels is not None:
-            items.append(Noted(patient, level, pixels, positive, next(iter(one_side)) if len(one_side) == 1 else None))
-    return items
+    @property
+    def patients(self) -> NDArray[np.object_]:
+        """Patients (N,)."""
+        return np.array([item.patient for item in self.levels], dtype=object)
+
+    @property
+    def band(self) -> float:
+        """Mean band of the mean of both parts: what the shipped ensemble uses."""
+        return float(self.bands[:, -1].mean())
+
+    def herniation_head(self) -> LogisticHead:
+        """Probability of a protrusion or worse, among levels that a note names or states free."""
+        known = self.kinds != UNLABELLED
+        rows = self.scores[-1][known, 1:]
+        head = logistic_head(SCORES[1:], rows, self.kinds[known] == HERNIATION)
+        return head.model_copy(update={"fitted_on": FITTED_ON})
+
+    def side_head(self) -> LogisticHead:
+        """Probability that a one-sided herniation lies on the left."""
+        from training.fit_notes import side_head
+
+        sided = self.sides != 0
+        return side_head(self.scores[-1][sided, 0], self.sides[sided] > 0, FITTED_ON)
 
 
-def _picture(folder: Path, name: str) -> NDArray[np.float32] | None:
-    from PIL import Image
+def held_out_scores(
+    data: Path, runs: Path, *, cards: Path = CARDS, weights: Path = WEIGHTS, device: str = "auto"
+) -> Scored:
+    """Score every level with the shipped member that was not taught on its fold."""
+    from training.fit_notes import notes_recipe
 
-    for part in ("sudirman_t1", "sudirman_t1_crops"):
-        if (folder / part / name).is_file():
-            with Image.open(folder / part / name) as picture:
-                return np.asarray(picture.convert("L"), dtype=np.float32)
-    return None
-
-
-def _read(items: Sequence[Noted], segmenter: Segmenter) -> NDArray[np.float32]:
-    """Probabilities (N, K, H, W) of windows that the network itself centred in a first look from the middle of the picture."""
-    anchors = []
-    for item in items:
-        rows, columns = item.pixels.shape
-        anchors.append(np.array([rows / 2 + (20 if columns < _CROPPED_COLUMNS else 0), columns / 2]))
-    placements = _placements(anchors, segmenter)
-    first = segmenter.probabilities(_windows(items, placements, segmenter)[:, None])
-    found = [_margin(part, placement, segmenter) for part, placement in zip(first, placements, strict=True)]
-    centred = [anchor if margin is None else margin for margin, anchor in zip(found, anchors, strict=True)]
-    return read_windows(_windows(items, _placements(centred, segmenter), segmenter), segmenter)
-
-
-def _placements(anchors: Sequence[NDArray[np.float64]], segmenter: Segmenter) -> list[Placement]:
-    return [placed(Settings().t1_pixel_mm, segmenter.spacing_mm, anchor) for anchor in anchors]
+    recipe = notes_recipe()
+    ensemble = load_network(load_card(recipe.name, cards), weights)
+    assert isinstance(ensemble, MirrorEnsemble)
+    folder = data / "axial"
+    levels = noted_levels(folder)
+    maps = torch.from_numpy(cached_maps(levels, folder, runs / recipe.name, device))
+    fold = folds_of(levels, recipe.folds, recipe.seed)
+    free = np.array([item.kind == NONE for item in levels])
+    scores = np.zeros((len(PARTS), len(levels), len(SCORES)))
+    bands = np.zeros((recipe.folds, len(PARTS)))
+    for number in range(recipe.folds):
+        held, taught_free = np.flatnonzero(fold == number), np.flatnonzero((fold != number) & free)
+        scores[:, held] = _part_scores(ensemble, number, maps[held])
+        sizes = np.abs(_part_scores(ensemble, number, maps[taught_free])[:, :, 0])
+        bands[number] = np.quantile(sizes, recipe.abstention.free_levels_below, axis=1)
+    return Scored(tuple(levels), scores, fold, bands)
 
 
-def _windows(items: Sequence[Noted], placements: Sequence[Placement], segmenter: Segmenter) -> NDArray[np.float32]:
-    size = reading().window.rows_columns
-    return np.stack(
-        [
-            normalise(
-                ndimage.map_coordinates(item.pixels, placement.positions(size), order=3, mode="nearest"),
-                segmenter.card.input,
+def _part_scores(ensemble: MirrorEnsemble, number: int, maps: torch.Tensor) -> NDArray[np.float64]:
+    member = ensemble.member(number).eval()
+    found = []
+    with torch.inference_mode():
+        for start in range(0, len(maps), _BATCH):
+            linear, residual = member.parts(maps[start : start + _BATCH])
+            found.append(torch.stack([linear, residual, (linear + residual) / 2]).double().numpy())
+    return np.concatenate(found, axis=1)
+
+
+def evaluate_notes(data: Path, runs: Path = Path("runs"), *, device: str = "auto") -> str:
+    """Lines of text: presence and side with n and 95 % intervals by patient, with what was withheld."""
+    scored = held_out_scores(data, runs, device=device)
+    count = f"{len(scored.levels)} levels of {len(set(scored.patients))} patients"
+    lines = [f"mirror network on real axial T1 against notes, cross-validated by patient, {count}"]
+    for part, name in enumerate(PARTS):
+        lines.append(f"{name}:")
+        lines += [f"  {line}" for line in (*presence_lines(scored, part), *side_lines(scored, part))]
+    lines += [f"calibrated probability: {line}" for line in calibration_lines(scored)]
+    return "\n".join(lines)
+
+
+def presence_lines(scored: Scored, part: int = -1) -> list[str]:
+    """Protrusion or worse against stated free, at all levels and each, and against bulge-only levels."""
+    kinds, levels = scored.kinds, np.array([item.level for item in scored.levels])
+    lines = []
+    for label, other, column in (("stated free", NONE, 1), ("bulge only", BULGE, 2)):
+        for level in ("all levels", *LEVELS):
+            used = np.isin(kinds, (other, HERNIATION)) & ((levels == level) | (level == "all levels"))
+            if level != "all levels" and label == "bulge only":
+                continue
+            rows = np.stack([scored.scores[part][used, column], kinds[used] == HERNIATION], axis=1)
+            low, high = bootstrap_interval(rows, list(scored.patients[used]), roc_auc)
+            lines.append(
+                f"protrusion or worse against {label}, {level}: AUC {roc_auc(rows):.3f} (95 % {low:.3f} to {high:.3f}; "
+                f"{int(rows[:, 1].sum())} against {int((rows[:, 1] == 0).sum())})"
             )
-            for item, placement in zip(items, placements, strict=True)
-        ]
+    return lines
+
+
+def side_lines(scored: Scored, part: int = -1) -> list[str]:
+    """Side of one-sided herniations: all, protrusions and worse, bulges; and with the uncertain ones withheld."""
+    score, kinds = scored.scores[part][:, 0], scored.kinds
+    band = scored.bands[scored.fold, part]
+    lines = []
+    groups = (
+        ("one-sided", kinds >= BULGE),
+        ("one-sided protrusion or worse", kinds == HERNIATION),
+        ("one-sided bulge", kinds == BULGE),
     )
+    for label, group in groups:
+        used = group & (scored.sides != 0)
+        right = np.sign(score[used]) == scored.sides[used]
+        rows = np.stack([score[used], scored.sides[used] > 0], axis=1)
+        low, high = bootstrap_interval(rows, list(scored.patients[used]), roc_auc)
+        lines.append(
+            f"side, {label}: {_share(right, list(scored.patients[used]))}; AUC {roc_auc(rows):.3f} ({low:.3f} to {high:.3f})"
+        )
+        named = np.abs(score[used]) > band[used]
+        people = list(scored.patients[used][named])
+        lines.append(
+            f"side, {label}, withheld {int((~named).sum())} of {int(used.sum())}: {_share(right[named], people)}"
+        )
+    return lines
 
 
-def _margin(
-    probabilities: NDArray[np.float32], placement: Placement, segmenter: Segmenter
-) -> NDArray[np.float64] | None:
-    """(row, column) in the picture of the posterior disc margin in front of the sac; None where no disc is seen."""
-    classes = segmenter.card.classes
-    disc = probabilities[[classes.index("disc"), classes.index("herniated_material")]].sum(axis=0) > 0.5
-    if disc.sum() < _LEAST_DISC_PIXELS:
-        return None
-    sac = probabilities[classes.index("thecal_sac")].sum(axis=0)
-    middle = (
-        float((sac * np.arange(len(sac))).sum() / sac.sum()) if sac.sum() > 20 else float(np.nonzero(disc)[1].mean())
-    )
-    column = round(middle)
-    rows = np.flatnonzero(disc[:, max(column - 5, 0) : column + 6].any(axis=1))
-    row = float(rows.max()) if len(rows) else float(np.nonzero(disc)[0].max())
-    centre = (probabilities.shape[-1] - 1) / 2
-    return placement.matrix @ (np.array([row, middle]) - centre) + placement.centre
+def calibration_lines(scored: Scored) -> list[str]:
+    """Calibration of the probability of a protrusion or worse, each fold by a head fitted on the other folds' scores."""
+    known = np.flatnonzero(scored.kinds != UNLABELLED)
+    truth = scored.kinds[known] == HERNIATION
+    chance = np.zeros(len(known))
+    rows = scored.scores[-1][known, 1:]
+    for number in np.unique(scored.fold):
+        held = scored.fold[known] == number
+        head = logistic_head(SCORES[1:], rows[~held], truth[~held])
+        chance[held] = [head.probability(dict(zip(SCORES[1:], row, strict=True))) for row in rows[held]]
+    edges = np.quantile(chance, np.linspace(0, 1, 6))
+    place = np.clip(np.searchsorted(edges, chance, side="right") - 1, 0, 4)
+    error = sum(abs(chance[place == k].mean() - truth[place == k].mean()) * (place == k).mean() for k in range(5))
+    both = np.stack([chance, truth], axis=1)
+    brier = float(np.mean((chance - truth) ** 2))
+    low, high = bootstrap_interval(both, list(scored.patients[known]), roc_auc)
+    return [
+        f"{len(known)} levels that the notes name or state free, {int(truth.sum())} with protrusion or worse: AUC "
+        f"{roc_auc(both):.3f} (95 % {low:.3f} to {high:.3f}), calibration error {error:.3f} in fifths, Brier {brier:.3f}"
+    ]
 
 
-def _herniation(item: Noted, probabilities: NDArray[np.float32], segmenter: Segmenter) -> tuple[float, bool, float]:
-    """Score, whether a herniation is called, and its lateral offset in mm (+ left) on one slice."""
-    size, pixel = probabilities.shape[-1], segmenter.spacing_mm
-    window = Window(np.zeros(3), np.array([0.0, pixel, 0.0]), np.array([pixel, 0.0, 0.0]), size)
-    volume = Volume(np.zeros((1, 2, 2), dtype=np.float32), Grid((1, 2, 2), np.eye(4)), (SourceInstance(item.patient),))
-    one = AxialSlice(0, volume.instances[0], 0.0, 0.0, window, probabilities[0], probabilities)
-    stack = Stack(volume, "axial_t1", "", "", None, "", None, None)
-    disc = simulated_disc(np.zeros(3), np.array([0.0, 0.0, 1.0]))
-    axial = AxialReading(disc, stack, segmenter.card.classes, (one,), float("inf"), None)
-    found = herniation_on_slice(axial, one, segmenter.card.constants)
-    head = segmenter.card.heads.get("herniation")
-    features = {"peak": found.probability, "area_mm2": found.area_mm2, "extent_mm": found.extent.value}
-    return head.probability(features) if head else found.probability, found.type != "none", found.offset_mm
+def _share(right: NDArray[np.bool_], patients: Sequence[str]) -> str:
+    low, high = bootstrap_interval(right.astype(float), patients)
+    return f"right {int(right.sum())}/{len(right)} = {right.mean():.3f} (95 % {low:.3f} to {high:.3f})"
 
 
 def main() -> None:
-    """`python -m training.evaluate_notes DATA`: figures on the notes in the folder of data."""
+    """`python -m training.evaluate_notes DATA [--runs runs]`: figures on the notes in the folder of data."""
     import argparse
 
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("data", type=Path)
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--device", default="auto")
     given = parser.parse_args()
-    print(evaluate_notes(given.data, device=given.device))  # noqa: T201
+    print(evaluate_notes(given.data, given.runs, device=given.device))  # noqa: T201
 
 
 if __name__ == "__main__":
