@@ -30,6 +30,7 @@ class SideCheck:
     `shift_mm`: how far the axial places must be moved along the body (towards the head positive) to show what the sagittal
     stack shows there; None when the planes agree too little to tell. `spacing_swapped`: the axial pictures fit better when the
     distances between rows and between columns are exchanged, so no millimetre of them holds.
+    `stacks`: single axial stacks that contradict the sagittal pictures while the stacks together do not.
     """
 
     conflict: bool
@@ -38,6 +39,15 @@ class SideCheck:
     turned: bool = False
     shift_mm: float | None = None
     spacing_swapped: bool = False
+    stacks: tuple[StackCheck, ...] = ()
+
+
+@dataclass(frozen=True)
+class StackCheck:
+    """What the comparison says of one axial stack alone: its images (series, instance, frame) and what is wrong with it."""
+
+    images: frozenset[tuple[str, str, int | None]]
+    check: SideCheck
 
 
 @dataclass(frozen=True)
@@ -50,8 +60,9 @@ class _Way:
 
 @dataclass(frozen=True)
 class _Sample:
-    """One axial stack evened, the indices (n, 3) taken from it and the LPS mm points (n, 3) they stand at."""
+    """One axial stack, evened, the indices (n, 3) taken from it and the LPS mm points (n, 3) they stand at."""
 
+    volume: Volume
     values: FloatArray
     chosen: NDArray[np.int_]
     points: FloatArray
@@ -75,15 +86,30 @@ def check_sides(sagittal: Volume, axial: Sequence[Volume]) -> SideCheck:
     if sum(len(sample.points) for sample in samples) < bounds.min_samples:
         return SideCheck(False, False, "the planes share too little of the body to compare their sides")
     even = _evened(sagittal)
-    straight = _score(sagittal, even, samples, _STRAIGHT)
-    mirrored = max(_score(sagittal, even, samples, way) for way in _MIRRORED)
-    turned = max(_score(sagittal, even, samples, way) for way in _TURNED)
     if any(_oblong(volume) for volume in axial):
+        straight = _score(sagittal, even, samples, _STRAIGHT)
         exchanged = [s for v in axial if (s := _samples(sagittal, _swapped(v))) is not None]
         other = _score(sagittal, even, exchanged, _STRAIGHT) if exchanged else 0.0
         if other >= max(straight + bounds.swapped_margin, bounds.least_agreement):
             told = f"agreement {straight:.2f} as the headers say, {other:.2f} with the spacings exchanged"
             return SideCheck(False, False, f"row and column spacing seem exchanged ({told})", spacing_swapped=True)
+    whole = _judged(sagittal, even, samples)
+    if len(samples) < 2 or whole.conflict or whole.turned:
+        return whole
+    alone = [
+        StackCheck(_images(sample.volume), _judged(sagittal, even, [sample]))
+        for sample in samples
+        if len(sample.points) >= bounds.min_samples
+    ]
+    return replace(whole, stacks=tuple(item for item in alone if _unsafe(item.check)))
+
+
+def _judged(sagittal: Volume, even: FloatArray, samples: Sequence[_Sample]) -> SideCheck:
+    """Which way round, and how far along the body, the samples agree best with the sagittal stack."""
+    bounds = limits().sides
+    straight = _score(sagittal, even, samples, _STRAIGHT)
+    mirrored = max(_score(sagittal, even, samples, way) for way in _MIRRORED)
+    turned = max(_score(sagittal, even, samples, way) for way in _TURNED)
     shift, moved = _shift(sagittal, even, samples)
     told = f"agreement {straight:.2f} as the headers say, {mirrored:.2f} mirrored, {turned:.2f} turned"
     if max(straight, mirrored, turned, moved) < bounds.least_agreement:
@@ -95,6 +121,20 @@ def check_sides(sagittal: Volume, axial: Sequence[Volume]) -> SideCheck:
     if straight >= mirrored + bounds.mirror_margin:
         return SideCheck(False, True, f"both planes show one body the same way round ({told})", False, shift)
     return SideCheck(False, False, f"the body is too even from side to side to tell ({told})", False, shift)
+
+
+def _unsafe(check: SideCheck) -> bool:
+    """Whether values must be withheld for what the comparison says."""
+    return check.conflict or check.turned or check.spacing_swapped or _far(check)
+
+
+def _far(check: SideCheck) -> bool:
+    return check.shift_mm is not None and abs(check.shift_mm) > limits().sides.withhold_shift_mm
+
+
+def _images(volume: Volume) -> frozenset[tuple[str, str, int | None]]:
+    series = volume.series_instance_uid
+    return frozenset((series, instance.sop_instance_uid, instance.frame) for instance in volume.instances)
 
 
 def _oblong(volume: Volume) -> bool:
@@ -122,7 +162,7 @@ def _samples(sagittal: Volume, axial: Volume) -> _Sample | None:
     chosen = np.stack(np.meshgrid(np.arange(slices), rows, columns, indexing="ij"), axis=-1).reshape(-1, 3)
     points = axial.grid.to_lps(chosen.astype(np.float64))
     inside = sagittal.grid.contains(points, margin=0.0)
-    return _Sample(_evened(axial), chosen[inside], points[inside]) if inside.any() else None
+    return _Sample(axial, _evened(axial), chosen[inside], points[inside]) if inside.any() else None
 
 
 def _evened(volume: Volume) -> FloatArray:
@@ -185,26 +225,44 @@ def withhold_unsafe(
 
     Returns the findings that stay, the withheld values with the new ones, and warnings for the report.
     """
+    kept, lost, notices = _taken(findings, check)
+    for item in check.stacks:
+        here = [finding for finding in kept if _seen_on(finding, item.images)]
+        stays, taken, told = _taken(here, item.check)
+        kept = [finding for finding in kept if finding not in here or finding in stays]
+        lost, notices = (
+            [*lost, *taken],
+            [*notices, *(replace(one, text=f"one axial stack: {one.text}") for one in told)],
+        )
+    return tuple(kept), (*withheld, *lost), tuple(notices)
+
+
+def _taken(findings: Sequence[Finding], check: SideCheck) -> tuple[list[Finding], list[Withheld], list[Notice]]:
+    """Findings that stay under one comparison, what is withheld instead of the others, and what is to be told."""
     bounds = limits().sides
-    far = check.shift_mm is not None and abs(check.shift_mm) > bounds.withhold_shift_mm
     if check.conflict:
         code, reason = "SIDE_CONFLICT", "orientation unknown"
         taken = [finding for finding in findings if finding.side in ("left", "right")]
     elif check.turned:
         code, reason = "ORIENTATION_CONFLICT", "orientation unknown"
         taken = [finding for finding in findings if _from_axial(finding)]
-    elif check.spacing_swapped or far:
+    elif check.spacing_swapped or _far(check):
         code, reason = "PLANES_DISAGREE", "measures disagree"
         taken = [finding for finding in findings if _from_axial(finding)]
     elif check.verified:
         moved = check.shift_mm is not None and abs(check.shift_mm) > bounds.warn_shift_mm
         text = f"the planes are displaced by {check.shift_mm:.0f} mm along the body" if moved else ""
-        return tuple(findings), tuple(withheld), (Notice("PLANES_SHIFTED", text),) if moved else ()
+        return list(findings), [], [Notice("PLANES_SHIFTED", text)] if moved else []
     else:
-        return tuple(findings), tuple(withheld), (Notice("SIDE_UNVERIFIED", f"sides rest on headers: {check.reason}"),)
-    new = [Withheld(level=item.level, side=item.side, kind=item.kind, code=code, reason=reason) for item in taken]
-    kept = tuple(finding for finding in findings if finding not in taken)
-    return kept, (*withheld, *new), (Notice(code, check.reason),)
+        return list(findings), [], [Notice("SIDE_UNVERIFIED", f"sides rest on headers: {check.reason}")]
+    lost = [Withheld(level=item.level, side=item.side, kind=item.kind, code=code, reason=reason) for item in taken]
+    return [finding for finding in findings if finding not in taken], lost, [Notice(code, check.reason)]
+
+
+def _seen_on(finding: Finding, images: frozenset[tuple[str, str, int | None]]) -> bool:
+    return any(
+        (item.series_instance_uid or "", item.sop_instance_uid, item.frame) in images for item in finding.evidence
+    )
 
 
 def _from_axial(finding: Finding) -> bool:

@@ -10,7 +10,8 @@ import pytest
 
 from dicom_io import read_study
 from dicom_io.geometry import Grid, Volume
-from inference.side_check import check_sides
+from inference.report import Evidence, Finding, Side
+from inference.side_check import check_sides, withhold_unsafe
 from training.phantom import StudyTruth
 
 Planes = tuple[Volume, tuple[Volume, ...]]
@@ -82,3 +83,47 @@ def test_planes_that_do_not_meet_verify_nothing(planes: Planes) -> None:
     check = check_sides(sagittal, [_moved(volume, 900.0) for volume in axial])
     assert (check.verified, check.conflict) == (False, False)
     assert "too little" in check.reason
+
+
+@pytest.mark.parametrize("axis", [2, 1])
+def test_one_stack_turned_over_is_told_though_the_others_are_right(planes: Planes, axis: int) -> None:
+    sagittal, axial = planes
+    check = check_sides(sagittal, [_flipped(axial[0], axis), *axial[1:]])
+    (told,) = check.stacks
+    assert (told.check.conflict, told.check.turned) == (axis == 2, axis == 1)
+    assert {sop for _, sop, _ in told.images} == {instance.sop_instance_uid for instance in axial[0].instances}
+
+
+def test_one_stack_set_elsewhere_along_the_body_is_told(planes: Planes) -> None:
+    sagittal, axial = planes
+    check = check_sides(sagittal, [_moved(axial[0], 16.0), *axial[1:]])
+    assert [told.check.shift_mm for told in check.stacks] == [-16.0]
+
+
+def test_only_what_was_seen_on_the_turned_stack_is_withheld(planes: Planes) -> None:
+    sagittal, axial = planes
+    check = check_sides(sagittal, [_flipped(axial[0], 2), *axial[1:]])
+    findings = [_recess(stack, side) for stack in axial for side in ("left", "right")]
+    kept, withheld, notices = withhold_unsafe(findings, (), check)
+    assert list(kept) == findings[2:]
+    assert [(item.side, item.code) for item in withheld] == [("left", "SIDE_CONFLICT"), ("right", "SIDE_CONFLICT")]
+    assert "SIDE_CONFLICT" in {notice.code for notice in notices}
+
+
+def _recess(volume: Volume, side: Side) -> Finding:
+    image = volume.instances[2]
+    seen = Evidence(
+        sop_instance_uid=image.sop_instance_uid,
+        frame=image.frame,
+        point_lps=(0, 0, 0),
+        series_instance_uid=volume.series_instance_uid,
+    )
+    return Finding(
+        id="F",
+        level="L4-L5",
+        side=side,
+        kind="recess_stenosis",
+        severity="severe",
+        evidence=(seen,),
+        basis="simulated images only",
+    )
