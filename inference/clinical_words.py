@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from configs.clinical import words
@@ -27,6 +27,7 @@ def _patterns(language: str) -> tuple[tuple[str, re.Pattern[str]], ...]:
     return tuple((item.rule, re.compile(item.pattern, re.IGNORECASE)) for item in words(language).forbidden)
 
 
+@lru_cache(maxsize=4096)
 def forbidden(text: str, language: str = "en") -> tuple[str, ...]:
     """Rules F-01 to F-09 that a string breaks; empty when it may leave."""
     return tuple(rule for rule, pattern in _patterns(language) if pattern.search(text))
