@@ -200,6 +200,8 @@ class ScopeLimits(_Strict):
     text_pixels: int
     text_fraction: float
     text_contrast: float
+    text_window_percentiles: tuple[float, float]
+    text_far_above: float
     text_percentile: float
     text_filled: float
 

@@ -2,7 +2,8 @@
 modified dates and kept patient characteristics (age band, sex).
 
 Each object is built anew from the validated header and the decoded pixels; what is not on the list below is not there.
-Pictures that may carry letters, and everything that is no MR image, are not exported but told.
+Pictures that may carry letters wait for a person to look at them, whatever Burned In Annotation says; everything that is no MR
+image stays here.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -28,12 +29,14 @@ from dicom_io.header import Header
 from dicom_io.ingest import Source
 from dicom_io.intake import opened
 from dicom_io.isolation import examine_all
+from dicom_io.lettering import check_installed, has_lettering
 from dicom_io.pixels import is_blank, may_have_text
 from dicom_io.study import Notice
 
 _LEAST_KEY_BYTES = 32
 _SHIFT_DAYS = 3650  # dates move by up to ten years into the past, one patient's all alike
 _BAND_YEARS, _OLDEST = 10, 90
+_POSITIONS = frozenset({"HFS", "HFP", "HFDL", "HFDR", "FFS", "FFP", "FFDL", "FFDR"})
 # PS3.16 CID 7050
 _METHODS = (
     Code("113100", "DCM", "Basic Application Confidentiality Profile"),
@@ -57,30 +60,49 @@ class Export:
     left_out: tuple[Notice, ...]
 
 
-def deidentify(source: Source, out_dir: Path, key: bytes, project: str = "") -> Export:
+def deidentify(
+    source: Source,
+    out_dir: Path,
+    key: bytes,
+    project: str = "",
+    *,
+    reviewed: Collection[int] = (),
+    text_detector: bool = True,
+) -> Export:
     """Write copies without identity of every MR image in the input into `out_dir` (made if absent).
 
     One key and project give one new UID for one old UID, so that exports made apart fit together; another project gives others.
-    Raises UnreadableInput, KeyTooShort, and NoUsableSeries when nothing may be exported.
+    `reviewed` are numbers of objects (as an earlier export told them) that a person has looked at and found free of letters.
+    Without `text_detector` only letters of one grey value are looked for.
+    Raises UnreadableInput, KeyTooShort, TextDetectorMissing, and NoUsableSeries when nothing may be exported.
     """
     if len(key) < _LEAST_KEY_BYTES:
         raise KeyTooShort(f"the key has {len(key)} bytes; give at least {_LEAST_KEY_BYTES} random ones")
     secret = hmac.new(key, b"recess export\0" + project.encode(), hashlib.sha256).digest()
-    slices, left_out = _slices(source)
+    if text_detector:
+        check_installed()
+    slices, left_out = _slices(source, frozenset(reviewed), text_detector=text_detector)
     if not slices:
         raise NoUsableSeries(
             "no image of the input may be exported without identity", code="NO_MR", notices=tuple(left_out)
         )
     out_dir.mkdir(parents=True, exist_ok=True)
     written = []
-    for number, item in enumerate(sorted(slices, key=_order), start=1):
-        dataset = _copy(item, number, secret)
+    ordered = sorted(slices, key=_order)
+    series = list(dict.fromkeys(item.header.series_instance_uid for item in ordered))
+    for number, item in enumerate(ordered, start=1):
+        dataset = _copy(item, series.index(item.header.series_instance_uid) + 1, number, secret)
         written.append(keep(dataset, out_dir / f"{dataset.SOPInstanceUID}.dcm").path)
     return Export(tuple(written), tuple(left_out))
 
 
-def _slices(source: Source) -> tuple[list[Slice], list[Notice]]:
+def _slices(source: Source, reviewed: frozenset[int], *, text_detector: bool) -> tuple[list[Slice], list[Notice]]:
     """Frames that may go out, and a notice for each object or frame that may not."""
+    passed = {f"object {number}" for number in reviewed}
+
+    def lettered(item: Slice) -> bool:
+        return may_have_text(item) or (text_detector and has_lettering(item.stored))
+
     kept: list[Slice] = []
     left_out: list[Notice] = []
     with opened(source) as entries:
@@ -97,9 +119,11 @@ def _slices(source: Source) -> tuple[list[Slice], list[Notice]]:
                 else:
                     good, bad = slices_of(item)
                     left_out += [notice(code, path=item.name) for code in bad]
-                    lettered = [slice_ for slice_ in good if may_have_text(slice_)]
-                    left_out += [notice("BURNED_IN", path=item.name)] if lettered else []
-                    kept += [] if lettered else [slice_ for slice_ in good if not is_blank(slice_)]
+                    shown = [slice_ for slice_ in good if not is_blank(slice_)]
+                    if item.name not in passed and any(map(lettered, shown)):
+                        left_out.append(notice("BURNED_IN", path=item.name))
+                    else:
+                        kept += shown
             waiting = later
     return kept, left_out
 
@@ -115,7 +139,7 @@ def new_uid(secret: bytes, uid: str) -> str:
     return f"2.25.{int.from_bytes(digest[:16], 'big')}"
 
 
-def _copy(item: Slice, number: int, secret: bytes) -> Dataset:
+def _copy(item: Slice, series: int, number: int, secret: bytes) -> Dataset:
     header, frame = item.header, item.frame
     person = _person(header, secret)
     dataset = Dataset()
@@ -135,11 +159,11 @@ def _copy(item: Slice, number: int, secret: bytes) -> Dataset:
     dataset.StudyDate, dataset.StudyTime = date, ""
     dataset.StudyID, dataset.AccessionNumber, dataset.ReferringPhysicianName = "", "", ""
     dataset.Modality, dataset.Manufacturer = "MR", ""
-    dataset.SeriesNumber, dataset.InstanceNumber = header.series_number, number
+    dataset.SeriesNumber, dataset.InstanceNumber = series, number  # numbers of the source may be anybody's
     dataset.ImageType = _image_type(frame.image_type or header.image_type)
     dataset.PositionReferenceIndicator = ""
     dataset.BodyPartExamined = "SPINE"
-    dataset.PatientPosition = header.patient_position[:4]
+    dataset.PatientPosition = header.patient_position if header.patient_position in _POSITIONS else ""
     dataset.ScanningSequence, dataset.SequenceVariant, dataset.ScanOptions = "SE", "NONE", ""
     dataset.MRAcquisitionType, dataset.EchoTrainLength = "2D", None
     dataset.EchoTime, dataset.RepetitionTime = frame.echo_time, frame.repetition_time

@@ -363,22 +363,41 @@ def deidentify(
         Path, typer.Option("--key-file", help="Secret of at least 32 bytes; equal keys give equal UIDs.")
     ],
     project: Annotated[str, typer.Option("--project", help="Name that keeps the UIDs of projects apart.")] = "",
+    reviewed: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--reviewed", help="Number of an object held back for letters that you have looked at; repeat for more."
+        ),
+    ] = None,
+    without_text_detector: Annotated[
+        bool, typer.Option("--without-text-detector", help="Look for letters of one grey value only.")
+    ] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> int:
     """Write copies of a study without identity (DICOM PS3.15 Basic Profile); what is left out is told. Look at them before sharing."""
     talk = _begin(quiet, verbose)
     from dicom_io.deidentify import KeyTooShort, deidentify
+    from dicom_io.lettering import TextDetectorMissing
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadOptionError(f"--out {out}: is there already and not empty; name a new folder")
     try:
         key = key_file.read_bytes()
-        export = deidentify(study[0] if len(study) == 1 else study, out, key, project)
+        export = deidentify(
+            study[0] if len(study) == 1 else study,
+            out,
+            key,
+            project,
+            reviewed=reviewed or (),
+            text_detector=not without_text_detector,
+        )
     except OSError as error:
         raise BadOptionError(f"{error.filename}: {error.strerror}") from error
     except KeyTooShort as error:
         raise BadOptionError(f"--key-file {key_file}: {error}") from error
+    except TextDetectorMissing as error:
+        raise BadOptionError(f"{error}; or give --without-text-detector") from error
     for left in export.left_out:
         talk.say(f"left out {left.path or ''}: {left.code}, {left.text}")
     typer.echo(f"{len(export.written)} objects written to {out}, {len(export.left_out)} left out")
