@@ -107,7 +107,7 @@ class Segmenter:
         return np.mean([self._at_scale(images, scale) for scale in scales], axis=0, dtype=np.float32)
 
     def probabilities(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        """Probabilities (N, K, H, W) of the classes that are read, for normalised images (N, C, H, W), any H and W.
+        """Class probabilities (N, K, H, W) of normalised images (N, C, H, W), any H and W.
 
         Edges are padded to the network's multiple and cut off again. Raises ValueError for another shape and
         torch's OutOfMemoryError when a single image does not fit the CUDA device.
@@ -118,7 +118,7 @@ class Segmenter:
         if images.ndim != 4 or images.shape[1] != self.card.network.in_channels:
             raise ValueError(f"images of shape {images.shape}; expected (N, {self.card.network.in_channels}, H, W)")
         count, _, rows, columns = images.shape
-        result = np.empty((count, len(self.card.read_classes), rows, columns), dtype=np.float32)
+        result = np.empty((count, self.card.network.out_channels, rows, columns), dtype=np.float32)
         multiple = self.card.network.multiple
         pad = ((0, 0), (0, 0), (0, -rows % multiple), (0, -columns % multiple))
         start = 0
@@ -152,10 +152,7 @@ class Segmenter:
         with torch.inference_mode(), torch.autocast("cuda", dtype=dtype, enabled=on_cuda):
             logits = self.network(images.to(self.device, memory_format=torch.channels_last))
         probabilities: NDArray[np.float32] = torch.softmax(logits.float(), dim=1).cpu().numpy()
-        names = self.card.classes
-        for name, other in self.card.merged.items():
-            probabilities[:, names.index(other)] += probabilities[:, names.index(name)]
-        return probabilities[:, [names.index(name) for name in self.card.read_classes]]
+        return probabilities
 
 
 def _resized(images: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:

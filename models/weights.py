@@ -38,8 +38,6 @@ class Card(BaseModel):
     input: InputSpec
     classes: tuple[str, ...]
     """Names of the output channels in their order; the first is the background."""
-    merged: dict[str, str] = Field(default_factory=dict)
-    """Classes at the end of `classes` that were taught apart and are read as another: name -> class that it counts as."""
     sha256: str = ""
     trained_on: str
     calibrated_on: str = "not calibrated"
@@ -49,12 +47,6 @@ class Card(BaseModel):
     heads: dict[str, LogisticHead] = Field(default_factory=dict)
     constants: dict[str, float] = Field(default_factory=dict)
     """Other numbers fitted with the network (temperature, slope and offset of a measure), by name."""
-
-    @property
-    def read_classes(self) -> tuple[str, ...]:
-        """Classes that a reading tells apart: `classes` without those merged into another."""
-        return tuple(name for name in self.classes if name not in self.merged)
-
 
 def load_card(name: str, folder: Path = CARDS) -> Card:
     """The card of a shipped network. WeightsError when there is none or it does not read."""

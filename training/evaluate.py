@@ -35,7 +35,7 @@ def evaluate_sagittal(data: Path, *, device: str = "auto", sheet: Path | None = 
 
     segmenter = Segmenter.load("sagittal", device)
     lines = [f"sagittal {segmenter.card.version}, weights {segmenter.card.sha256[:12]}, {segmenter.device}"]
-    lines += slab_lines(score_slabs(segmenter, data), segmenter.card.read_classes)
+    lines += slab_lines(score_slabs(segmenter, data), segmenter.card.classes)
     lines += disc_lines(segmenter, data)
     lines += evaluate_herniation(segmenter, data)
     if sheet is not None:
@@ -66,7 +66,7 @@ def score_slabs(segmenter: Segmenter, data: Path) -> list[SlabScore]:
             continue
         guess = segment_slab(segmenter, slab)
         dice, surface = {}, {}
-        for value, name in enumerate(segmenter.card.read_classes):
+        for value, name in enumerate(segmenter.card.classes):
             if value:
                 dice[name] = dice_of(guess == value, slab.classes == value)
                 surface[name] = mean_surface_distance(guess == value, slab.classes == value, slab.spacing)

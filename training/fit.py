@@ -138,7 +138,6 @@ def ship(recipe: Recipe, result: FitResult, command: str, *, cards: Path = CARDS
         network=recipe.network,
         input=recipe.input,
         classes=recipe.classes,
-        merged=recipe.merged,
         sha256=file_sha256(result.weights),
         trained_on=recipe.trained_on,
         recipe=f"configs/training/{recipe.name}.toml sha256 {recipe_sha256(recipe)}",
@@ -223,11 +222,7 @@ def _fresh_state(recipe: Recipe, device: str) -> _State:
         path = Path(recipe.start_from) / "best.safetensors"
         if not path.is_file():
             raise FileNotFoundError(f"{path}: the weights to start from are missing; fit that recipe first")
-        own = network.state_dict()
-        given = {key: value.float() for key, value in load_file(str(path)).items()}
-        fitting = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
-        _log.info("%d of %d tensors start from %s", len(fitting), len(own), path)
-        network.load_state_dict(own | fitting)
+        network.load_state_dict({key: value.float() for key, value in load_file(str(path)).items()})
     network = network.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.optimiser.ema_decay))
     settings = recipe.optimiser

@@ -54,19 +54,14 @@ class Recipe(_Strict):
     classes: tuple[str, ...]
     optimiser: Optimiser
     groupings: dict[str, tuple[tuple[str, ...], ...]] = Field(default_factory=dict)
-    merged: dict[str, str] = Field(default_factory=dict)
-    """Classes, last in `classes`, that are taught apart and read as another: name -> class that it counts as."""
     start_from: str | None = None
-    """Run folder whose best weights this run starts from; layers of another shape start anew."""
+    """Run folder whose best weights this run starts from; the network must be the same."""
     data: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         if len(self.classes) != self.network.out_channels:
             raise ValueError(f"{len(self.classes)} classes for a network with {self.network.out_channels} outputs")
-        kept = [name for name in self.classes if name not in self.merged]
-        if tuple(kept) != self.classes[: len(kept)] or not set(self.merged.values()) <= set(kept):
-            raise ValueError("merged classes must be the last ones, each counted as a class that is kept")
         for name, groups in self.groupings.items():
             listed = [item for group in groups for item in group]
             if sorted(listed) != sorted(self.classes):

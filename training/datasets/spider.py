@@ -30,10 +30,6 @@ Split = Literal["train", "validation", "test"]
 
 POSTERIOR_ELEMENTS = 50
 """Mask value of vertebra behind the canal; up to here everything is vertebra."""
-POSTERIOR = "posterior_elements"
-"""Class of a recipe that teaches the vertebra behind the canal apart from the bodies."""
-UNDIVIDED = "undivided"
-"""Grouping of such a recipe for whole slices, whose labels do not divide the vertebra."""
 CANAL = 100
 FIRST_DISC = 201
 
@@ -187,11 +183,9 @@ def build(recipe: Recipe, split: Split, rng: np.random.Generator, data: Path) ->
     wholes = [w for w in whole_slices(data) if part_of(w.subset, w.patient, settings) == "train"]
     surroundings = [normalise(resample(w.image, (w.spacing,) * 2, spacing), recipe.input) for w in wholes[::3]]
     labelled = _taught_slices(recipe, settings, wholes, data) if settings.whole_share > 0 else []
-    undivided = recipe.grouping_index(UNDIVIDED) if POSTERIOR in recipe.classes else 0
     while True:
-        strength, partial = settings.augmentation, 0
+        strength = settings.augmentation
         if labelled and rng.random() < settings.whole_share:
-            partial = undivided
             image, target, patient = _whole_sample(labelled, recipe, settings, rng)
         elif settings.light_share > 0 and rng.random() < settings.light_share:
             image, target, patient = _slab_sample(mine, [], recipe, settings, rng)
@@ -200,18 +194,15 @@ def build(recipe: Recipe, split: Split, rng: np.random.Generator, data: Path) ->
             image, target, patient = _slab_sample(mine, surroundings, recipe, settings, rng)
         image, target = place(image, target, settings.size, strength, rng)
         image = change_intensity(image, strength, rng)
-        yield Sample(normalise(image, recipe.input), target.astype(np.int64), partial, str(patient))
+        yield Sample(normalise(image, recipe.input), target.astype(np.int64), patient=str(patient))
 
 
 def _flat(slab: Slab, recipe: Recipe) -> _FlatSlab:
     in_plane, spacing_mm = slab.spacing[1:], recipe.input.spacing_mm
-    classes = slab.classes.copy()
-    if POSTERIOR in recipe.classes:
-        classes[slab.instances == POSTERIOR_ELEMENTS] = recipe.classes.index(POSTERIOR)
     return _FlatSlab(
         slab.patient,
         np.stack([resample(plane, in_plane, spacing_mm) for plane in slab.image]).astype(np.float32),
-        np.stack([resample(plane, in_plane, spacing_mm, order=0) for plane in classes]).astype(np.int16),
+        np.stack([resample(plane, in_plane, spacing_mm, order=0) for plane in slab.classes]).astype(np.int16),
         slab.spacing[0],
     )
 

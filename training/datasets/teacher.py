@@ -39,7 +39,6 @@ def load_teacher(run: Path) -> Segmenter:
         network=recipe.network,
         input=recipe.input,
         classes=recipe.classes,
-        merged=recipe.merged,
         trained_on="slabs",
         recipe=run.name,
         command="",
