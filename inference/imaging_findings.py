@@ -35,7 +35,7 @@ class _Written(BaseModel):
 class ImagingFinding(_Written):
     """One finding as a person or the reader wrote it; a withheld one has a reason and no severity."""
 
-    id: str = ""
+    id: str = Field(default="", max_length=80, pattern=r"^[\w.:+-]*$")
     level: Level
     side: Side
     zone: Zone | None = None

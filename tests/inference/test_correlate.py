@@ -568,6 +568,7 @@ def test_the_published_schema_takes_a_level_by_its_name() -> None:
     [
         ({"findings": [finding(level="L6-S1")]}, "imaging.findings.0.level"),
         ({"findings": [finding(side="middle")]}, "imaging.findings.0.side"),
+        ({"findings": [finding() | {"id": "benign, no treatment"}]}, "imaging.findings.0.id"),
         ({"findings": [finding() | {"colour": "red"}]}, "imaging.findings.0.colour"),
         ({"findings": [finding(withheld="x") | {"severity": "severe"}]}, "imaging.findings.0"),
         ({"findings": [{"level": "L4-L5", "side": "left", "condition": "recess_stenosis"}]}, "imaging.findings.0"),
