@@ -21,6 +21,8 @@ RunsOption = Annotated[Path, typer.Option("--runs", help="Folder for checkpoints
 
 GRADER = "disc_grades"
 """The recipe that is no segmentation: `fit` hands it to the disc grader."""
+NOTES = "notes"
+"""The recipe of the mirror network, which radiologists' notes teach."""
 
 
 def data_folder(given: Path | None) -> Path:
@@ -107,6 +109,9 @@ def fit(
     if recipe == GRADER:
         _fit_grader(folder, device, ship)
         return
+    if recipe == NOTES:
+        _fit_notes(folder, runs, device, threads, ship)
+        return
     loaded = _recipe(recipe)
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task(loaded.name, total=loaded.optimiser.steps)
@@ -135,7 +140,7 @@ def fit(
 
 @app.command()
 def evaluate(
-    what: Annotated[str, typer.Argument(help="sagittal, grades, axial, phantom or clinical.")],
+    what: Annotated[str, typer.Argument(help="sagittal, grades, axial, notes, phantom or clinical.")],
     data: DataOption = None,
     runs: RunsOption = Path("runs"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -155,6 +160,10 @@ def evaluate(
         from training.evaluate_axial import evaluate_axial
 
         typer.echo(evaluate_axial(data_folder(data), device=device, sheet=sheet))
+    elif what == NOTES:
+        from training.evaluate_notes import evaluate_notes
+
+        typer.echo(evaluate_notes(data_folder(data), runs, device=device))
     elif what == "phantom":
         from training.evaluate_phantom import evaluate_phantom
 
@@ -164,7 +173,7 @@ def evaluate(
 
         typer.echo(evaluate_clinical(plot=sheet))
     else:
-        _refuse(f"{what!r}: say sagittal, grades, axial, phantom or clinical")
+        _refuse(f"{what!r}: say sagittal, grades, axial, notes, phantom or clinical")
 
 
 @app.command()
@@ -186,6 +195,24 @@ def calibrate(
 def main() -> None:
     """Entry point of `recess-train`."""
     app()
+
+
+def _fit_notes(folder: Path, runs: Path, device: str, threads: int, ship: bool) -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from training.fit_notes import fit_notes, ship_notes
+
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task(NOTES, total=None)
+
+        def show(step: int, steps: int, loss: float) -> None:
+            bar.update(task, completed=step, total=steps, description=f"{NOTES} loss {loss:.3f}")
+
+        ensemble = fit_notes(folder, runs, threads=threads, device=device, progress=show)
+    if ship:
+        card = ship_notes(ensemble, folder, runs)
+        typer.echo(f"installed {card.name}, sha256 {card.sha256}")
 
 
 def _fit_grader(folder: Path, device: str, ship: bool) -> None:

@@ -139,6 +139,8 @@ def presence_lines(scored: Scored, part: int = -1) -> list[str]:
             if level != "all levels" and label == "bulge only":
                 continue
             rows = np.stack([scored.scores[part][used, column], kinds[used] == HERNIATION], axis=1)
+            if len(np.unique(rows[:, 1])) < 2:
+                continue
             low, high = bootstrap_interval(rows, list(scored.patients[used]), roc_auc)
             lines.append(
                 f"protrusion or worse against {label}, {level}: AUC {roc_auc(rows):.3f} (95 % {low:.3f} to {high:.3f}; "
@@ -159,6 +161,8 @@ def side_lines(scored: Scored, part: int = -1) -> list[str]:
     )
     for label, group in groups:
         used = group & (scored.sides != 0)
+        if not used.any():
+            continue
         right = np.sign(score[used]) == scored.sides[used]
         rows = np.stack([score[used], scored.sides[used] > 0], axis=1)
         low, high = bootstrap_interval(rows, list(scored.patients[used]), roc_auc)
