@@ -173,8 +173,9 @@ def _refused(body: Body) -> Callable[[int], str]:
             report = analyze(study, engine=_engine()).report
         if report.findings:
             return f"{len(report.findings)} findings"
-        lumbar = report.status != "abstained" or "no lumbar" not in str(report.abstained_reason)
-        return f"{report.status}: {report.abstained_reason}" if lumbar else ""
+        codes = {warning.code for warning in report.warnings}
+        refused = report.status == "abstained" and "NOT_LUMBAR" in codes
+        return "" if refused else f"{report.status}, {report.abstained_reason}, {sorted(codes)}"
 
     return check
 
