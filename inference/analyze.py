@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dicom_io.errors import NoUsableSeries
 from dicom_io.study import Notice, Stack, Study
 from inference.assemble import level_read, merged_maps, pictures_of, study_read, warnings_of, with_roots
+from inference.axial_t1 import T1_ROLE, T1Herniation, read_axial_t1
 from inference.clinical import Assessment, assess
 from inference.clinical_words import say
 from inference.exam import Exam
@@ -24,11 +25,13 @@ from inference.localize import Localization, locate_discs
 from inference.provenance import NETWORKS, result_key, software
 from inference.report import ModelUsed, Report, ReportWarning, Runtime
 from inference.roots import Imaging, imaging_from_report
-from inference.segment import LabelMap, segment_axial
+from inference.segment import AxialReading, LabelMap, reading, segment_axial
 from inference.side_check import SideCheck, check_sides, withhold_unsafe
+from inference.sizes import Missing
 
 if TYPE_CHECKING:
     from inference.render.pictures import KeyPicture
+    from models.mirror_scores import MirrorReader
     from models.runtime import Segmenter
 
 Progress = Callable[[str, float], None]
@@ -43,18 +46,23 @@ class Engine:
     sagittal: Segmenter
     axial: Segmenter
     recess: Segmenter
+    notes: MirrorReader | None = None
+    """Reads herniations on axial T1; None where its weights belong to another axial network."""
 
     @classmethod
     def load(cls, device: str = "auto") -> Engine:
         """The shipped networks on `device` ("auto", "cpu", "cuda", "cuda:N"). Raises WeightsError, DeviceUnavailableError."""
+        from models.mirror_scores import MirrorReader
         from models.runtime import Segmenter
 
-        return cls(*(Segmenter.load(name, device) for name in NETWORKS))
+        sagittal, axial, recess = (Segmenter.load(name, device) for name in NETWORKS)
+        return cls(sagittal, axial, recess, MirrorReader.load_fitting())
 
     @property
     def models(self) -> tuple[ModelUsed, ...]:
         """What the networks learned from, as the report names it."""
-        cards = (self.sagittal.card, self.axial.card, self.recess.card)
+        cards = [self.sagittal.card, self.axial.card, self.recess.card]
+        cards += [self.notes.card] if self.notes else []
         return tuple(
             ModelUsed(
                 name=card.name,
@@ -146,7 +154,8 @@ def analyze(
     axial_stacks = study.with_role(*_AXIAL_ROLES)
     axial = segment_axial(axial_stacks, spine.discs, engine.axial, engine.recess)
     steps.begin("findings")
-    findings, withheld = read_levels(spine.discs, axial, engine.axial.card, axial_t2=bool(axial_stacks))
+    on_t1 = _read_axial_t1(study, spine, axial, engine)
+    findings, withheld = read_levels(spine.discs, axial, engine.axial.card, axial_t2=bool(axial_stacks), axial_t1=on_t1)
     findings, withheld, sides = withhold_unsafe(findings, withheld, _compare_planes(stack, axial_stacks))
     steps.begin("correlation")
     imaging = imaging_from_report(findings, withheld, numbering=spine.numbering)
@@ -181,6 +190,22 @@ def _compare_planes(sagittal: Stack, axial: Sequence[Stack]) -> SideCheck:
     if not axial or sagittal.role == "sagittal_t1":
         return SideCheck(False, False, "there are no two T2-weighted planes to compare")
     return check_sides(sagittal.volume, [stack.volume for stack in axial])
+
+
+def _read_axial_t1(
+    study: Study, spine: Localization, axial: Sequence[AxialReading], engine: Engine
+) -> dict[str, T1Herniation]:
+    """By level, what axial T1 slices say of a herniation, for discs that no axial T2 slice was read for."""
+    stacks = study.with_role(T1_ROLE)
+    read = {item.disc.name for item in axial}
+    left_out = [disc for disc in spine.discs if disc.name not in read and disc.name in reading().levels.taught]
+    if engine.notes is None or not stacks or not left_out:
+        return {}
+    found = {
+        item.disc.name: read_axial_t1(item, engine.notes)
+        for item in segment_axial(stacks, left_out, engine.axial, engine.recess)
+    }
+    return {name: seen for name, seen in found.items() if not isinstance(seen, Missing)}
 
 
 def _find_spine(stacks: Sequence[Stack], engine: Engine) -> tuple[Localization, Stack]:

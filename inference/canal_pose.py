@@ -56,6 +56,7 @@ class MapGrid(_Part):
 
 class SliceChoice(_Part):
     nearest_mm: float
+    largest_tilt_deg: float
     smallest_disc_mm2: float
 
 

@@ -19,6 +19,7 @@ from inference.segment import AxialReading
 from inference.sizes import Missing, Size
 
 if TYPE_CHECKING:
+    from inference.axial_t1 import T1Herniation
     from inference.localize import Disc
     from models.weights import Card
 
@@ -42,11 +43,17 @@ class LevelRead:
 
 
 def read_levels(
-    discs: Sequence[Disc], axial: Sequence[AxialReading], card: Card, *, axial_t2: bool
+    discs: Sequence[Disc],
+    axial: Sequence[AxialReading],
+    card: Card,
+    *,
+    axial_t2: bool,
+    axial_t1: Mapping[str, T1Herniation] | None = None,
 ) -> tuple[tuple[Finding, ...], tuple[Withheld, ...]]:
     """Findings and withheld values of all levels, caudal levels last.
 
     `axial_t2` says whether the study has an axial T2 series at all; `card` is the axial network's (its constants and heads).
+    `axial_t1` holds, by level, what axial T1 slices say of a herniation; it counts where no axial T2 slice was read.
     Levels that are not read fully give findings only, and only where axial slices cover them.
     """
     by_name = {disc.name: disc for disc in discs}
@@ -71,6 +78,7 @@ def read_levels(
             card,
             missing=missing,
             neighbours=_neighbours(level, areas),
+            axial_t1=(axial_t1 or {}).get(level),
         )
         findings += [finding.model_copy(update={"id": f"F-{next(number):03d}"}) for finding in result.findings]
         withheld += result.withheld if full else ()
@@ -86,13 +94,19 @@ def read_level(
     *,
     missing: Missing | None = None,
     neighbours: Sequence[float] = (),
+    axial_t1: T1Herniation | None = None,
 ) -> LevelRead:
     """Findings and withheld values of one level.
 
     `sizes` None means no axial reading, for the reason `missing`; `neighbours` are sac areas (mm2) of the discs above and below.
+    `axial_t1` counts only then.
     """
     absent = missing or NOT_COVERED
-    outcomes: list[Finding | Withheld] = [_herniation(level, disc, axial, sizes, absent, card, neighbours)]
+    outcomes: list[Finding | Withheld] = [
+        _t1_herniation(level, disc, axial_t1)
+        if axial_t1 is not None and axial is None
+        else _herniation(level, disc, axial, sizes, absent, card, neighbours)
+    ]
     for side in SIDES:
         depth = sizes.recess[side] if sizes else absent
         outcomes.append(_recess(level, side, depth, axial, card))
@@ -265,6 +279,37 @@ def _herniation(
         measurements=tuple(measurements),
         evidence=(_evidence(seen.extent, axial),),
         basis=SIMULATED if sagittal is None else MIXED,
+    )
+
+
+def _t1_herniation(level: Level, disc: Disc, seen: T1Herniation) -> Finding:
+    """A herniation judged from an axial T1 slice and the sagittal score: a side where one is told, no zone, no millimetres.
+
+    Severity not above normal_mild, as nothing was measured (IM-13); "midline" where no side is told.
+    """
+    sagittal = disc.herniation_probability
+    probability = seen.probability if sagittal is None else pooled(seen.probability, sagittal)
+    present = probability >= 0.5
+    instance = seen.slice.instance
+    return Finding(
+        id="F",
+        level=level,
+        side=seen.side if present and seen.side else "midline",
+        kind="herniation",
+        type="protrusion" if present else "none",
+        severity="normal_mild",
+        probability=round(probability, 3),
+        interval=None if sagittal is None else _ordered(seen.probability, sagittal),
+        measurements=_scores(seen.probability, sagittal),
+        evidence=(
+            Evidence(
+                sop_instance_uid=instance.sop_instance_uid,
+                frame=instance.frame,
+                point_lps=(float(seen.margin_lps[0]), float(seen.margin_lps[1]), float(seen.margin_lps[2])),
+                series_instance_uid=seen.series_instance_uid,
+            ),
+        ),
+        basis=REAL,
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.weights import CARDS, WEIGHTS, Card, WeightsError, load_card, load_network
+from models.weights import CARDS, WEIGHTS, Card, WeightsError, load_card, load_network, model_names
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,6 +45,16 @@ class MirrorReader:
                 f"restore both from one release, or run recess-train fit {name} --ship"
             )
         return cls(card, load_network(card, weights))
+
+    @classmethod
+    def load_fitting(cls, name: str = "notes") -> MirrorReader | None:
+        """The shipped network, or None where none ships or it was taught on the maps of another axial network.
+
+        WeightsError when it is damaged.
+        """
+        if name not in model_names():
+            return None
+        return cls.load(name) if reads(load_card(name)) == load_card("axial").sha256 else None
 
     def scores(self, maps: NDArray[Any]) -> NDArray[np.float64]:
         """Log odds (N, 3) of posed maps (N, C, rows, columns), in the order of the card's classes."""
