@@ -43,8 +43,9 @@ bench: env  ## wall time and peak memory of a whole analysis; ingest beside plai
 	$(BIN)/python -m tests.bench_ingest
 	$(BIN)/python -m tests.inference.bench_correlate
 
-soak: env  ## long runs of the property tests
+soak: env  ## long runs of the property tests; every variant and abnormal study read whole
 	RECESS_SOAK=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q -m "soak"
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.findings.run
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info
