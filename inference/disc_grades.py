@@ -1,4 +1,4 @@
-"""Grades of one disc from a T2 mid-sagittal section: herniation, bulging, narrowing, slip, Modic changes, Pfirrmann grade.
+"""Grades of one disc from a T2 mid-sagittal section: bulging, narrowing, slip, Modic changes, endplates, Pfirrmann grade.
 
 A small network looks at a window that lies along the disc, cut from the slice as it was scanned, together with what the segmentation
 made of it. What it learned from and how well it agrees with the reader of the gradings: card `disc_grades`.
@@ -23,7 +23,6 @@ CHANNELS = 1 + len(_SEGMENTED) + 4
 """The picture, three class probabilities, and four constant planes that tell L5-S1, L4-L5, L3-L4 and higher discs apart."""
 PFIRRMANN = ("pfirrmann_2", "pfirrmann_3", "pfirrmann_4", "pfirrmann_5")
 QUESTIONS = (
-    "herniation",
     "bulging",
     "narrowing",
     "spondylolisthesis",

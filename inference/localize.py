@@ -6,7 +6,7 @@ A stack whose column is not plausible is not taken for a lumbar spine, with the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -18,10 +18,12 @@ from dicom_io.geometry import Volume
 from dicom_io.study import Notice
 from inference.column import Column, FlatDisc, column_faults, column_limits, find_column
 from inference.disc_features import disc_features, looks_like_t2
+from inference.disc_grades import disc_window
 from inference.upright import Upright, to_source, upright
 from models.intensity import normalise
 
 if TYPE_CHECKING:
+    from models.grader import Grader
     from models.runtime import Segmenter
 
 LEVELS_UPWARD = (
@@ -61,6 +63,8 @@ class Disc:
     """Index of the slice nearest to the middle of the canal at this disc."""
     herniation_probability: float | None = None
     features: dict[str, float] = field(default_factory=dict)
+    grades: dict[str, float] = field(default_factory=dict)
+    """Calibrated answers of the disc grader (`inference.disc_grades.QUESTIONS`); empty where the stack is no T2."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,8 @@ class Localization:
         return next((disc for disc in self.discs if disc.name == name), None)
 
 
-def locate_discs(volume: Volume, segmenter: Segmenter) -> Localization:
-    """Segment a sagittal stack (T2, STIR or T1; any orientation sign) and name its discs.
+def locate_discs(volume: Volume, segmenter: Segmenter, grader: Grader | None = None) -> Localization:
+    """Segment a sagittal stack (T2, STIR or T1; any orientation sign), name its discs, and grade them where it is T2-like.
 
     Never raises for content: what is no lumbar spine comes back with `lumbar` False and `lumbar_reason`.
     """
@@ -105,7 +109,10 @@ def locate_discs(volume: Volume, segmenter: Segmenter) -> Localization:
         return _not_lumbar(volume.grid.shape, reason, score)
     picture = _along(pictures, middle)
     doubts = _doubts(column, flat)
-    discs = _named(volume, segmenter, turned, column, probabilities, middle, picture, flat, doubts)
+    t2 = looks_like_t2(picture, flat)
+    discs = _named(segmenter, turned, column, probabilities, middle, picture, flat, doubts, t2=t2)
+    if grader is not None and t2:
+        discs = _graded(discs, volume, grader, probabilities, column)
     numbering: Literal["certain", "uncertain"] = "uncertain" if doubts else "certain"
     warnings = (
         (Notice("NUMBERING_UNCERTAIN", f"the names of the discs are uncertain: {'; '.join(doubts)}"),) if doubts else ()
@@ -202,8 +209,36 @@ def _body_below_mm2(column: Column, flat: NDArray[np.uint8]) -> float:
     return float((below & across & in_front).sum()) * column.spacing_mm**2
 
 
+def _graded(
+    discs: tuple[Disc, ...], volume: Volume, grader: Grader, probabilities: NDArray[np.float32], column: Column
+) -> tuple[Disc, ...]:
+    """The discs with what the grader says of the slice nearest to the middle of the canal at each of them."""
+    pixel = grader.card.input.spacing_mm
+    fine = {disc.source_slice: upright(_one_slice(volume, disc.source_slice), pixel).planes[0] for disc in discs}
+    windows = [
+        disc_window(
+            normalise(fine[disc.source_slice], grader.card.input), probabilities[disc.source_slice], column, number, pixel
+        )
+        for number, disc in enumerate(discs)
+    ]
+    return tuple(
+        replace(disc, grades=answers) for disc, answers in zip(discs, grader.probabilities(np.stack(windows)), strict=True)
+    )
+
+
+def _one_slice(volume: Volume, index: int) -> Volume:
+    """One slice of a stack as a stack of its own, where it lies."""
+    affine = np.array(volume.grid.affine)
+    affine[:3, 3] = volume.grid.to_lps(np.array([index, 0.0, 0.0]))
+    return replace(
+        volume,
+        array=volume.array[index : index + 1],
+        grid=replace(volume.grid, shape=(1, *volume.grid.shape[1:]), affine=affine),
+        instances=volume.instances[index : index + 1],
+    )
+
+
 def _named(
-    volume: Volume,
     segmenter: Segmenter,
     turned: Upright,
     column: Column,
@@ -212,9 +247,10 @@ def _named(
     picture: NDArray[np.float32],
     flat: NDArray[np.uint8],
     doubts: tuple[str, ...],
+    *,
+    t2: bool,
 ) -> tuple[Disc, ...]:
     head = segmenter.card.heads.get("herniation")
-    t2 = looks_like_t2(picture, flat)
     is_disc = probabilities.argmax(axis=1) == anatomy().sagittal.value("disc")
     basis = "counted upward from the lowest disc, taken as lumbosacral"
     confidence = _SURE if not doubts else (_DOUBT if len(doubts) == 1 else _WEAK)

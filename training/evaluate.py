@@ -47,8 +47,8 @@ def evaluate_sagittal(data: Path, *, device: str = "auto", sheet: Path | None = 
 def segment_slab(segmenter: Segmenter, slab: Slab) -> NDArray[np.uint8]:
     """Class numbers (slice, row, column) on the slab's own grid: resampled in, probabilities resampled back."""
     spacing = segmenter.spacing_mm
-    planes = np.stack(
-        [normalise(resample(plane, slab.spacing[1:], spacing), segmenter.card.input) for plane in slab.image]
+    planes = normalise(
+        np.stack([resample(plane, slab.spacing[1:], spacing) for plane in slab.image]), segmenter.card.input
     )
     factors = [new / old for new, old in zip(slab.image.shape[1:], planes.shape[1:], strict=True)]
     result = np.empty(slab.image.shape, dtype=np.uint8)

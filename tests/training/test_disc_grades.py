@@ -110,7 +110,7 @@ def test_grader_learns_what_is_bright_and_its_calibration_is_a_probability() -> 
     scores = scores_of(train(recipe, windows, np.arange(32), 1), pictures)
     assert roc_auc(np.stack([scores[:, 0], answers[:, 0]], axis=1)) > 0.95
     constants = calibration(scores, answers)
-    assert constants["herniation_slope"] > 0
+    assert constants["bulging_slope"] > 0
 
 
 def test_quadratic_kappa_is_one_for_equal_grades_and_falls_with_distance() -> None:

@@ -85,7 +85,7 @@ class Slab:
 
 @dataclass(frozen=True)
 class _FlatSlab:
-    """A slab at the recipe's spacing: (slice, row, column) grey values as scanned, and class numbers; mm between slices."""
+    """A slab at the recipe's spacing: (slice, row, column) normalised as one, and class numbers; mm between slices."""
 
     patient: int
     planes: NDArray[np.float32]
@@ -201,7 +201,7 @@ def _flat(slab: Slab, recipe: Recipe) -> _FlatSlab:
     in_plane, spacing_mm = slab.spacing[1:], recipe.input.spacing_mm
     return _FlatSlab(
         slab.patient,
-        np.stack([resample(plane, in_plane, spacing_mm) for plane in slab.image]).astype(np.float32),
+        normalise(np.stack([resample(plane, in_plane, spacing_mm) for plane in slab.image]), recipe.input),
         np.stack([resample(plane, in_plane, spacing_mm, order=0) for plane in slab.classes]).astype(np.int16),
         slab.spacing[0],
     )
@@ -209,9 +209,8 @@ def _flat(slab: Slab, recipe: Recipe) -> _FlatSlab:
 
 def _fixed_samples(recipe: Recipe, mine: list[_FlatSlab]) -> Iterator[Sample]:
     for slab in mine:
-        planes = np.stack([normalise(plane, recipe.input) for plane in slab.planes])
-        inputs = with_context(planes, slab.step_mm, recipe.input)
-        for index in range(1, len(planes), 3):
+        inputs = with_context(slab.planes, slab.step_mm, recipe.input)
+        for index in range(1, len(inputs), 3):
             yield Sample(inputs[index], slab.classes[index].astype(np.int64), patient=str(slab.patient))
 
 
@@ -226,9 +225,7 @@ def _slab_sample(
     slab = mine[rng.integers(len(mine))]
     index = int(rng.integers(len(slab.planes)))
     half = int(rng.integers(1, 3)) if surroundings and rng.random() < settings.thick_share else 0
-    image = np.stack(
-        [_thick_plane(slab, number, half, recipe) for number in _channels(slab, index, recipe, settings, rng)]
-    )
+    image = np.stack([_thick_plane(slab, number, half) for number in _channels(slab, index, recipe, settings, rng)])
     target = slab.classes[index]
     if surroundings and rng.random() < settings.surround_share:
         image, target = _surround(image, target, surroundings[rng.integers(len(surroundings))], rng)
@@ -248,8 +245,9 @@ def _channels(
     return max(index - apart, 0), index, min(index + apart, len(slab.planes) - 1)
 
 
-def _thick_plane(slab: _FlatSlab, index: int, half: int, recipe: Recipe) -> NDArray[np.float32]:
-    return normalise(slab.planes[max(0, index - half) : index + half + 1].mean(axis=0), recipe.input)
+def _thick_plane(slab: _FlatSlab, index: int, half: int) -> NDArray[np.float32]:
+    plane: NDArray[np.float32] = slab.planes[max(0, index - half) : index + half + 1].mean(axis=0)
+    return plane
 
 
 def _surround(
