@@ -26,7 +26,7 @@ from inference.provenance import NETWORKS, result_key, software
 from inference.report import ModelUsed, Report, ReportWarning, Runtime
 from inference.roots import Imaging, imaging_from_report
 from inference.segment import AxialReading, LabelMap, reading, segment_axial
-from inference.side_check import SideCheck, check_sides, withhold_unsafe
+from inference.side_check import SideCheck, check_sides, withhold_at_gaps, withhold_unsafe
 from inference.sizes import Missing
 
 if TYPE_CHECKING:
@@ -156,6 +156,7 @@ def analyze(
     steps.begin("findings")
     on_t1 = _read_axial_t1(study, spine, axial, engine)
     findings, withheld = read_levels(spine.discs, axial, engine.axial.card, axial_t2=bool(axial_stacks), axial_t1=on_t1)
+    findings, withheld = withhold_at_gaps(findings, withheld, axial)
     findings, withheld, sides = withhold_unsafe(findings, withheld, _compare_planes(stack, axial_stacks))
     steps.begin("correlation")
     imaging = imaging_from_report(findings, withheld, numbering=spine.numbering)

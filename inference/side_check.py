@@ -17,6 +17,7 @@ from configs.loader import limits
 from dicom_io.geometry import FloatArray, Grid, Volume
 from dicom_io.study import Notice
 from inference.report import Finding, Withheld
+from inference.segment import AxialReading, reading
 
 _LEAST_SPREAD = 0.05  # of the strongest local contrast: below, evening would only raise noise
 
@@ -235,6 +236,27 @@ def withhold_unsafe(
             [*notices, *(replace(one, text=f"one axial stack: {one.text}") for one in told)],
         )
     return tuple(kept), (*withheld, *lost), tuple(notices)
+
+
+def withhold_at_gaps(
+    findings: Sequence[Finding], withheld: Sequence[Withheld], axial: Sequence[AxialReading]
+) -> tuple[tuple[Finding, ...], tuple[Withheld, ...]]:
+    """Take back the axial values of a level at which a slice is missing: the narrowest place may be on it.
+
+    A level is hit when its stack was split at a gap and ends more than half a step inside the range that is read at the disc.
+    """
+    low, high = reading().slices.recess_mm
+    hit = set()
+    for item in axial:
+        offsets = [one.offset_mm for one in item.slices]
+        split = any(warning.code == "SLICE_MISSING" for warning in item.stack.warnings)
+        half = item.stack.volume.grid.spacing[0] / 2
+        if split and offsets and (min(offsets) > low + half or max(offsets) < high - half):
+            hit.add(item.disc.name)
+    taken = [finding for finding in findings if finding.level in hit and _from_axial(finding)]
+    reason = "slice gap too large"
+    new = [Withheld(level=f.level, side=f.side, kind=f.kind, code="SLICE_MISSING", reason=reason) for f in taken]
+    return tuple(finding for finding in findings if finding not in taken), (*withheld, *new)
 
 
 def _taken(findings: Sequence[Finding], check: SideCheck) -> tuple[list[Finding], list[Withheld], list[Notice]]:

@@ -118,7 +118,8 @@ def judge_abnormal(item: Abnormal, engine: Engine) -> str:
 def _said_wrong(base: Report, report: Report, codes: frozenset[str]) -> list[str]:
     wrong = []
     for said in moved(base, report, OFF_MM):
-        told = codes & (_LEVELS_TOLD if said.endswith("lies elsewhere") else _SIDES_TOLD)
+        # a place that follows a lying header is told by any word on how the planes fit together
+        told = codes & ((_LEVELS_TOLD | _SIDES_TOLD) if said.endswith("lies elsewhere") else _SIDES_TOLD)
         if " instead of " in said or not told:
             wrong.append(said)
     return wrong
