@@ -6,6 +6,7 @@ and come from the shipped weights. Notes: Sudirman et al., CC BY 4.0. One slice 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,6 +127,8 @@ def evaluate_notes(data: Path, runs: Path = Path("runs"), *, device: str = "auto
         lines.append(f"{name}:")
         lines += [f"  {line}" for line in (*presence_lines(scored, part), *side_lines(scored, part))]
     lines += [f"calibrated probability: {line}" for line in calibration_lines(scored)]
+    lines.append("mean of both, patients with no slice among the outlines that taught the axial network:")
+    lines += [f"  {line}" for line in _untaught_lines(scored, data / "axial")]
     return "\n".join(lines)
 
 
@@ -197,6 +200,20 @@ def calibration_lines(scored: Scored) -> list[str]:
         f"{len(known)} levels that the notes name or state free, {int(truth.sum())} with protrusion or worse: AUC "
         f"{roc_auc(both):.3f} (95 % {low:.3f} to {high:.3f}), calibration error {error:.3f} in fifths, Brier {brier:.3f}"
     ]
+
+
+def _untaught_lines(scored: Scored, folder: Path) -> list[str]:
+    """The first figures again without the patients whose outlined slices the axial network learned from."""
+    outlines = json.loads((folder / "outlines.json").read_text(encoding="utf-8"))["slices"].values()
+    seen = {item["patient"] for item in outlines if item["split"] == "train"}
+    kept = np.array([item.patient not in seen for item in scored.levels])
+    part = Scored(
+        tuple(item for item, keep in zip(scored.levels, kept, strict=True) if keep),
+        scored.scores[:, kept],
+        scored.fold[kept],
+        scored.bands,
+    )
+    return [presence_lines(part)[0], *side_lines(part)[:2]]
 
 
 def _share(right: NDArray[np.bool_], patients: Sequence[str]) -> str:
