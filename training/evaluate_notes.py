@@ -120,7 +120,11 @@ def _part_scores(ensemble: MirrorEnsemble, number: int, maps: torch.Tensor) -> N
 
 def evaluate_notes(data: Path, runs: Path = Path("runs"), *, device: str = "auto") -> str:
     """Lines of text: presence and side with n and 95 % intervals by patient, with what was withheld."""
-    scored = held_out_scores(data, runs, device=device)
+    return "\n".join(figures_of(held_out_scores(data, runs, device=device), data))
+
+
+def figures_of(scored: Scored, data: Path) -> list[str]:
+    """The lines of `evaluate_notes` for scores that are there."""
     count = f"{len(scored.levels)} levels of {len(set(scored.patients))} patients"
     lines = [f"mirror network on real axial T1 against notes, cross-validated by patient, {count}"]
     for part, name in enumerate(PARTS):
@@ -129,7 +133,7 @@ def evaluate_notes(data: Path, runs: Path = Path("runs"), *, device: str = "auto
     lines += [f"calibrated probability: {line}" for line in calibration_lines(scored)]
     lines.append("mean of both, patients with no slice among the outlines that taught the axial network:")
     lines += [f"  {line}" for line in _untaught_lines(scored, data / "axial")]
-    return "\n".join(lines)
+    return lines
 
 
 def presence_lines(scored: Scored, part: int = -1) -> list[str]:
@@ -196,9 +200,11 @@ def calibration_lines(scored: Scored) -> list[str]:
     both = np.stack([chance, truth], axis=1)
     brier = float(np.mean((chance - truth) ** 2))
     low, high = bootstrap_interval(both, list(scored.patients[known]), roc_auc)
+    called = chance >= 0.5
     return [
         f"{len(known)} levels that the notes name or state free, {int(truth.sum())} with protrusion or worse: AUC "
-        f"{roc_auc(both):.3f} (95 % {low:.3f} to {high:.3f}), calibration error {error:.3f} in fifths, Brier {brier:.3f}"
+        f"{roc_auc(both):.3f} (95 % {low:.3f} to {high:.3f}), calibration error {error:.3f} in fifths, Brier {brier:.3f}; "
+        f"called at 0.5: sensitivity {called[truth].mean():.2f}, specificity {1 - called[~truth].mean():.2f}"
     ]
 
 
@@ -221,16 +227,47 @@ def _share(right: NDArray[np.bool_], patients: Sequence[str]) -> str:
     return f"right {int(right.sum())}/{len(right)} = {right.mean():.3f} (95 % {low:.3f} to {high:.3f})"
 
 
+def linear_over_splits(data: Path, runs: Path, splits: int, device: str = "auto") -> str:
+    """The linear part taught anew on other divisions of the patients: how much the figures depend on the division."""
+    from training.fit_notes import fit_linear, notes_recipe, taught
+
+    recipe = notes_recipe()
+    levels = noted_levels(data / "axial")
+    labelled = taught(levels, cached_maps(levels, data / "axial", runs / recipe.name, device), recipe)
+    sided, focal = labelled.side != 0, np.isin(labelled.kinds, (NONE, HERNIATION))
+    figures = []
+    for split in range(splits):
+        fold = folds_of(levels, recipe.folds, split)
+        scores = np.zeros((len(levels), len(SCORES)))
+        for number in range(recipe.folds):
+            linear = fit_linear(labelled, levels, np.flatnonzero(fold != number), recipe, split)
+            with torch.inference_mode():
+                scores[fold == number] = linear(labelled.maps[fold == number]).numpy()
+        right = float((np.sign(scores[sided, 0]) == labelled.side[sided]).mean())
+        rows = np.stack([scores[focal, 1], labelled.kinds[focal] == HERNIATION], axis=1)
+        figures.append((right, roc_auc(np.stack([scores[sided, 0], labelled.side[sided] > 0], axis=1)), roc_auc(rows)))
+    names = ("side right", "AUC of the side", "AUC of protrusion or worse against stated free")
+    parts = [
+        f"{name} {np.mean(column):.3f} ({min(column):.3f} to {max(column):.3f})"
+        for name, column in zip(names, zip(*figures, strict=True), strict=True)
+    ]
+    return f"linear part over {splits} divisions of the patients, mean (least to most): " + ", ".join(parts)
+
+
 def main() -> None:
-    """`python -m training.evaluate_notes DATA [--runs runs]`: figures on the notes in the folder of data."""
+    """`python -m training.evaluate_notes DATA [--runs runs] [--splits N]`: figures on the notes in the folder of data."""
     import argparse
 
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--splits", type=int, help="teach the linear part anew on so many divisions instead")
     given = parser.parse_args()
-    print(evaluate_notes(given.data, given.runs, device=given.device))  # noqa: T201
+    if given.splits:
+        print(linear_over_splits(given.data, given.runs, given.splits, given.device))  # noqa: T201
+    else:
+        print(evaluate_notes(given.data, given.runs, device=given.device))  # noqa: T201
 
 
 if __name__ == "__main__":

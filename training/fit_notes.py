@@ -390,7 +390,7 @@ def ship_notes(
     ensemble: MirrorEnsemble, data_folder: Path, runs: Path, *, cards: Path = CARDS, weights: Path = WEIGHTS
 ) -> Card:
     """Install the weights and write the card: the band of the side, and heads fitted on held-out scores."""
-    from training.evaluate_notes import held_out_scores
+    from training.evaluate_notes import FITTED_ON, figures_of, held_out_scores
 
     recipe = notes_recipe()
     digest = save_weights(ensemble, weights / f"{recipe.name}.safetensors")
@@ -412,7 +412,14 @@ def ship_notes(
         update={
             "heads": heads,
             "constants": {"side_band": scored.band},
-            "calibrated_on": "real axial T1 slices with notes, cross-validated by patient",
+            "calibrated_on": FITTED_ON,
+            "metrics": {
+                **card.metrics,
+                "cross_validated": {
+                    "command": "recess-train evaluate notes",
+                    "figures": figures_of(scored, data_folder),
+                },
+            },
         }
     )
     write_card(card, cards)

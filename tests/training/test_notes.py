@@ -16,6 +16,7 @@ from inference.canal_pose import MAPS, canal_pose, pose_of, posed_maps
 from inference.segment import class_names
 from models.calibration import logistic
 from models.mirror import SCORES, MirrorEnsemble, trunk_scores
+from models.mirror_scores import MirrorReader
 from models.networks import build
 from training.datasets.notes import (
     BULGE,
@@ -244,6 +245,16 @@ def test_figures_count_wrong_sides_and_what_was_withheld() -> None:
     assert "withheld 1 of 5: right 4/4 = 1.000" in lines[1]
     assert "AUC 1.000" in presence_lines(result)[0]
     assert "3 against 1" in presence_lines(result)[0]
+
+
+def test_the_shipped_network_reads_the_shipped_axial_network_and_swaps_sides() -> None:
+    reader = MirrorReader.load()
+    image, probabilities = window(bump_column=97.0)
+    straight = posed_maps(image, probabilities, class_names(), 0.6)
+    left, right = reader.read(straight), reader.read(straight[..., ::-1])
+    assert left.left_probability > 0.6
+    assert left.left_probability == pytest.approx(1 - right.left_probability, abs=1e-5)
+    assert left.herniation_probability == pytest.approx(right.herniation_probability, abs=1e-5)
 
 
 @pytest.mark.skipif(not (DATA / "axial").is_dir(), reason="no folder of training data; set RECESS_DATA")

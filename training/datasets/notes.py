@@ -136,7 +136,7 @@ def cached_maps(levels: Sequence[Noted], folder: Path, cache: Path, device: str 
         with np.load(path) as stored:
             if np.array_equal(stored["names"], names):
                 return np.asarray(stored["maps"], dtype=np.float32)
-    pictures = [_picture(folder, item) for item in levels]
+    pictures = [picture_of(folder, item) for item in levels]
     windows, probabilities = read_pictures(pictures, segmenter)
     maps = np.stack(
         [
@@ -149,7 +149,8 @@ def cached_maps(levels: Sequence[Noted], folder: Path, cache: Path, device: str 
     return maps.astype(np.float32)
 
 
-def _picture(folder: Path, item: Noted) -> NDArray[np.float32]:
+def picture_of(folder: Path, item: Noted) -> NDArray[np.float32]:
+    """Grey values (rows, columns) of a level's picture. FileNotFoundError where there is none."""
     from PIL import Image
 
     path = picture_path(folder, item.patient, item.level)
