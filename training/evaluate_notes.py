@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.calibration import LogisticHead
-from models.mirror import SCORES, MirrorEnsemble
+from models.mirror import SCORES, MirrorEnsemble, presence_features, side_features
 from models.weights import CARDS, WEIGHTS, load_card, load_network
 from training.calibrate_axial import logistic_head
 from training.datasets.notes import (
@@ -229,20 +229,35 @@ def _share(right: NDArray[np.bool_], patients: Sequence[str]) -> str:
 
 def linear_over_splits(data: Path, runs: Path, splits: int, device: str = "auto") -> str:
     """The linear part taught anew on other divisions of the patients: how much the figures depend on the division."""
-    from training.fit_notes import fit_linear, notes_recipe, taught
+    from training.fit_notes import INNER_FOLDS, chosen_weights, notes_recipe, taught
 
     recipe = notes_recipe()
     levels = noted_levels(data / "axial")
     labelled = taught(levels, cached_maps(levels, data / "axial", runs / recipe.name, device), recipe)
     sided, focal = labelled.side != 0, np.isin(labelled.kinds, (NONE, HERNIATION))
+    maps = labelled.maps
+    tasks = (
+        (side_features(maps).double().numpy(), sided, labelled.side > 0, recipe.linear.side_penalties),
+        (
+            presence_features(maps).double().numpy(),
+            focal,
+            labelled.kinds == HERNIATION,
+            recipe.linear.presence_penalties,
+        ),
+    )
     figures = []
     for split in range(splits):
         fold = folds_of(levels, recipe.folds, split)
-        scores = np.zeros((len(levels), len(SCORES)))
+        scores = np.zeros((len(levels), 2))
         for number in range(recipe.folds):
-            linear = fit_linear(labelled, levels, np.flatnonzero(fold != number), recipe, split)
-            with torch.inference_mode():
-                scores[fold == number] = linear(labelled.maps[fold == number]).numpy()
+            held, train = fold == number, np.flatnonzero(fold != number)
+            inner = folds_of([levels[row] for row in train], INNER_FOLDS, split)
+            for column, (features, used, truth, penalties) in enumerate(tasks):
+                mine = used[train]
+                weights, offset = chosen_weights(
+                    features, train[mine], truth[train][mine], inner[mine], penalties, intercept=column == 1
+                )
+                scores[held, column] = features[held] @ weights + offset
         right = float((np.sign(scores[sided, 0]) == labelled.side[sided]).mean())
         rows = np.stack([scores[focal, 1], labelled.kinds[focal] == HERNIATION], axis=1)
         figures.append((right, roc_auc(np.stack([scores[sided, 0], labelled.side[sided] > 0], axis=1)), roc_auc(rows)))

@@ -42,7 +42,7 @@ from training.datasets.notes import BULGE, HERNIATION, NONE, UNLABELLED, Noted, 
 from training.intervals import roc_auc
 
 _log = logging.getLogger(__name__)
-_INNER_FOLDS = 4
+INNER_FOLDS = 4
 _SIDED_WEIGHT = 0.25
 """Levels whose weight in the loss of the side is at least this are drawn as sided ones."""
 _NEWTON_STEPS = 15
@@ -190,15 +190,24 @@ def fit_linear(
     linear = LinearScores(recipe.network.in_channels, *data.maps.shape[-2:])
     sides = side_features(data.maps).numpy().astype(np.float64)
     presence = presence_features(data.maps).numpy().astype(np.float64)
-    inner = folds_of([levels[row] for row in train], _INNER_FOLDS, inner_seed)
+    inner = folds_of([levels[row] for row in train], INNER_FOLDS, inner_seed)
     sided = data.side[train] != 0
     weights = [
-        _chosen(sides, train[sided], data.side[train][sided] > 0, inner[sided], recipe.linear.side_penalties, False)
+        chosen_weights(
+            sides,
+            train[sided],
+            data.side[train][sided] > 0,
+            inner[sided],
+            recipe.linear.side_penalties,
+            intercept=False,
+        )
     ]
     for other in (NONE, BULGE):
         used = np.isin(data.kinds[train], (other, HERNIATION))
         truth = data.kinds[train][used] == HERNIATION
-        weights.append(_chosen(presence, train[used], truth, inner[used], recipe.linear.presence_penalties, True))
+        weights.append(
+            chosen_weights(presence, train[used], truth, inner[used], recipe.linear.presence_penalties, intercept=True)
+        )
     with torch.no_grad():
         linear.side.weight.copy_(torch.from_numpy(weights[0][0])[None])
         linear.presence.weight.copy_(torch.from_numpy(np.stack([weights[1][0], weights[2][0]])))
@@ -206,12 +215,13 @@ def fit_linear(
     return linear.eval()
 
 
-def _chosen(
+def chosen_weights(
     features: NDArray[np.float64],
     rows: NDArray[np.int64],
     truth: NDArray[np.bool_],
     inner: NDArray[np.int64],
     penalties: Sequence[float],
+    *,
     intercept: bool,
 ) -> tuple[NDArray[np.float64], float]:
     """Weights fitted on all `rows` with the penalty that ranks best when each inner fold is predicted by the others."""
