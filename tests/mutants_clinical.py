@@ -1,7 +1,8 @@
 """Plants faults in the clinical tables and rules, one at a time, in a copy of the sources, and counts those that the tests catch.
 
-`python -m tests.mutants_clinical [NUMBER ...]`; exit 1 when a fault survives. Worked cases outside the repository are left out, so
-what is caught here is caught by everyone's tests. Not collected by pytest: it runs the tests some forty times.
+`python -m tests.mutants_clinical [NUMBER ...]`; exit 1 when a fault survives. The tests are files of those that `make test` runs,
+chosen as it chooses them, so a fault that is caught here fails it. Worked cases outside the repository are left out, so what is
+caught here is caught by everyone's tests. Not collected by pytest: it runs the tests some forty times.
 """
 
 from __future__ import annotations
@@ -9,13 +10,24 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
+import fhir.resources.R4B.bundle  # noqa: F401 (the libraries of the tests are loaded once, in the parent)
+import jinja2  # noqa: F401
+import numpy as np  # noqa: F401
+import pydantic  # noqa: F401
+import pytest
+import rich.console  # noqa: F401
+import typer  # noqa: F401
+import yaml  # noqa: F401
+
+OURS = {"configs", "dicom_io", "models", "inference", "training", "service", "tests"}
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("configs", "dicom_io", "inference", "models", "pyproject.toml", "tests/__init__.py", "tests/conftest.py")
 TESTS = (
@@ -40,12 +52,13 @@ TESTS = (
 
 @dataclass(frozen=True)
 class Fault:
-    """One planted fault: what it is, where, and the text before and after."""
+    """One planted fault: what it is, where, the text before and after, and the tests that are asked first."""
 
     what: str
     file: str
     old: str
     new: str
+    first: str = "test_correlate_golden"
 
 
 _C, _I = "configs/clinical", "inference"
@@ -93,6 +106,7 @@ FAULTS = (
         f"{_I}/clinical_signs.py",
         'or not groups & {field.attest, "all"}',
         "or not groups",
+        first="test_exam",
     ),
     Fault("a blanket statement counts fully", f"{_C}/model.toml", "attested = 0.6", "attested = 1.0"),
     Fault(
@@ -188,49 +202,90 @@ FAULTS = (
         f"{_I}/clinical_signs.py",
         "return min(known) if known and min(known) >= 0 else None",
         "return max(known) if known and max(known) >= 0 else None",
+        first="test_triage",
     ),
     Fault(
         "severity cuts of the recess swapped",
         f"{_I}/roots.py",
         "if finding.recess_mm <= low else",
         "if finding.recess_mm <= high else",
+        first="test_correlate",
     ),
     Fault(
         "a swapped side between readers is not seen",
         f"{_I}/second_read.py",
         'sheet.differ("DC-02", (level, kind, here), there, here)',
         "pass",
+        first="test_second_read",
     ),
-    Fault("reassuring words may leave", f"{_C}/words.en.toml", "safe to wait|reassur\\w*|benign|", ""),
+    Fault(
+        "reassuring words may leave",
+        f"{_C}/words.en.toml",
+        "safe to wait|reassur\\w*|benign|",
+        "",
+        first="test_narrate",
+    ),
     Fault(
         "left and right swapped in German",
         f"{_C}/words.de.toml",
         'left = "links"\nright = "rechts"',
         'left = "rechts"\nright = "links"',
+        first="test_languages",
     ),
     Fault(
         "left and right swapped on the drawing",
         f"{_I}/render/roots_svg.py",
         'return 1 if side == "left" else -1',
         'return 1 if side == "right" else -1',
+        first="test_roots_drawing",
     ),
     Fault(
         "left and right swapped in FHIR",
         f"{_I}/fhir.py",
         "_SIDE_OF = {code: side for side, code in _SIDE_CODES.items()}",
         '_SIDE_OF = {"7771000": "right", "24028007": "left"}',
+        first="test_fhir",
     ),
     Fault(
         "a later version takes the verdict over",
         f"{_I}/exam_versions.py",
         "return locked[0] if locked else len(self.versions) - 1",
         "return len(self.versions) - 1",
+        first="test_exam_versions",
     ),
     Fault(
         "images alone implicate a root",
         f"{_I}/correlate.py",
         "and clinical[start:].sum() >= cut.root_implicated_clinical",
         "and clinical[start:].sum() >= 0",
+        first="test_correlate",
+    ),
+    Fault(
+        "a nerve lesion is listed on the left only",
+        f"{_I}/correlate.py",
+        "for side in (SIDES if name in LOCAL else (None,))",
+        "for side in (SIDES[:1] if name in LOCAL else (None,))",
+    ),
+    Fault(
+        "triage rules speak English in every language",
+        f"{_I}/triage.py",
+        "text=words(language).rule[name],",
+        "text=words().rule[name],",
+        first="test_languages",
+    ),
+    Fault(
+        "the first analysis locks nothing",
+        f"{_I}/exam_versions.py",
+        "first = min(by_hand, analysed[0] if analysed else len(exams))",
+        "first = by_hand",
+        first="test_exam_versions",
+    ),
+    Fault(
+        "an examination of another patient is taken",
+        f"{_I}/exam_versions.py",
+        "if named not in (None, pseudonym):",
+        "if False:",
+        first="test_exam_versions",
     ),
 )
 
@@ -240,8 +295,8 @@ def survivors(chosen: tuple[int, ...], sound_first: bool) -> list[str]:
     out: list[str] = []
     with tempfile.TemporaryDirectory(prefix="recess-mutants-") as name:
         copy = _copy(Path(name))
-        if sound_first and not _passes(copy):
-            raise SystemExit("the tests fail without a fault; nothing can be said")
+        if sound_first and (failed := _first_failure(copy, TESTS[0])):
+            raise SystemExit(f"{failed} fails without a fault; nothing can be said")
         for number in chosen:
             fault = FAULTS[number - 1]
             path = copy / fault.file
@@ -250,12 +305,12 @@ def survivors(chosen: tuple[int, ...], sound_first: bool) -> list[str]:
                 raise SystemExit(f"{number}: {fault.file} does not hold {fault.old!r}; mend the list")
             path.write_text(sound.replace(fault.old, fault.new), encoding="utf-8")
             begin = time.monotonic()
-            survived = _passes(copy)
+            failed = _first_failure(copy, fault.first)
             path.write_text(sound, encoding="utf-8")
-            verdict = "SURVIVED" if survived else "caught"
-            sys.stdout.write(f"{number:2d} {verdict:8s} {time.monotonic() - begin:5.1f} s  {fault.what}\n")
+            verdict = f"caught by {failed}" if failed else "SURVIVED"
+            sys.stdout.write(f"{number:2d} {time.monotonic() - begin:5.1f} s  {fault.what}: {verdict}\n")
             sys.stdout.flush()
-            out += [fault.what] if survived else []
+            out += [] if failed else [fault.what]
     return out
 
 
@@ -271,14 +326,48 @@ def _copy(folder: Path) -> Path:
     return folder
 
 
-def _passes(copy: Path) -> bool:
-    tests = [f"tests/inference/{name}.py" for name in TESTS]
-    command = [sys.executable, "-B", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
-    environment = os.environ | {"RECESS_DATA": str(copy / "none"), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(copy)}
-    done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode not in (0, 1, 2):
-        raise SystemExit(done.stdout[-2000:] + done.stderr[-2000:])
-    return done.returncode == 0
+def _first_failure(copy: Path, first: str) -> str | None:
+    """Name of the first test that fails (or cannot be loaded) in the copy; None when all pass.
+
+    The tests run in a child that is forked with pytest and the libraries loaded, and loads the sources of the copy itself.
+    """
+    log = copy / "tests.log"
+    child = os.fork()
+    if child == 0:
+        _run_tests(copy, log, first)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    said = log.read_text(encoding="utf-8")
+    if code == 0:
+        return None
+    named = [line.split()[1] for line in said.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+    if code not in (1, 2) or not named:
+        raise SystemExit(said[-4000:])
+    return named[0].rpartition("/")[2]
+
+
+def _run_tests(copy: Path, log: Path, first: str) -> NoReturn:
+    """In the child: run the chosen tests on the copy and end with pytest's code."""
+    code = 3
+    try:
+        os.chdir(copy)
+        with log.open("w", encoding="utf-8") as stream:
+            os.dup2(stream.fileno(), 1)
+            os.dup2(stream.fileno(), 2)
+        os.environ |= {"RECESS_DATA": str(copy / "none"), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(copy)}
+        os.environ.pop("RECESS_SOAK", None)
+        own = str(ROOT)
+        sys.path[:] = [str(copy), *(path for path in sys.path if path not in {"", own})]
+        for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
+            del sys.modules[name]
+        sys.dont_write_bytecode = True
+        tests = [f"tests/inference/{name}.py" for name in dict.fromkeys((first, *TESTS))]
+        code = int(pytest.main(["-q", "-x", "--tb=short", "--assert=plain", "-rfE", "-p", "no:cacheprovider", *tests]))
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
 
 
 def main() -> int:
