@@ -28,7 +28,6 @@ class NetworkSpec(BaseModel):
     residual_units: int = Field(default=2, ge=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     members: int = Field(default=1, ge=1)
-    norm: Literal["instance", "batch"] = "instance"
 
     @model_validator(mode="after")
     def _has_levels(self) -> NetworkSpec:
@@ -91,7 +90,6 @@ def build(spec: NetworkSpec | GraderSpec) -> nn.Module:
             strides=(2,) * (levels - 1),
             num_res_units=spec.residual_units,
             dropout=spec.dropout,
-            norm=spec.norm,
         )
     else:
         network = DynUNet(
@@ -103,7 +101,6 @@ def build(spec: NetworkSpec | GraderSpec) -> nn.Module:
             upsample_kernel_size=[2] * (levels - 1),
             filters=list(spec.channels),
             dropout=spec.dropout or None,
-            norm_name=spec.norm,
             res_block=spec.residual_units > 0,
         )
     return network
