@@ -48,6 +48,7 @@ class Card(BaseModel):
     constants: dict[str, float] = Field(default_factory=dict)
     """Other numbers fitted with the network (temperature, slope and offset of a measure), by name."""
 
+
 def load_card(name: str, folder: Path = CARDS) -> Card:
     """The card of a shipped network. WeightsError when there is none or it does not read."""
     path = folder / f"{name}.json"
