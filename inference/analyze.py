@@ -22,7 +22,7 @@ from inference.exam_versions import ExamVersions, check_patient
 from inference.first_read import FirstRead
 from inference.grade import read_levels
 from inference.localize import Localization, locate_discs
-from inference.provenance import NETWORKS, result_key, software
+from inference.provenance import GRADER, NETWORKS, result_key, software
 from inference.report import ModelUsed, Report, ReportWarning, Runtime
 from inference.roots import Imaging, imaging_from_report
 from inference.segment import AxialReading, LabelMap, reading, segment_axial
@@ -31,6 +31,7 @@ from inference.sizes import Missing
 
 if TYPE_CHECKING:
     from inference.render.pictures import KeyPicture
+    from models.grader import Grader
     from models.mirror_scores import MirrorReader
     from models.runtime import Segmenter
 
@@ -48,21 +49,24 @@ class Engine:
     recess: Segmenter
     notes: MirrorReader | None = None
     """Reads herniations on axial T1; None where its weights belong to another axial network."""
+    grader: Grader | None = None
+    """Grades discs on sagittal T2; `load` gives the shipped one."""
 
     @classmethod
     def load(cls, device: str = "auto") -> Engine:
         """The shipped networks on `device` ("auto", "cpu", "cuda", "cuda:N"). Raises WeightsError, DeviceUnavailableError."""
+        from models.grader import Grader
         from models.mirror_scores import MirrorReader
         from models.runtime import Segmenter
 
         sagittal, axial, recess = (Segmenter.load(name, device) for name in NETWORKS)
-        return cls(sagittal, axial, recess, MirrorReader.load_fitting())
+        return cls(sagittal, axial, recess, MirrorReader.load_fitting(), Grader.load(GRADER, device))
 
     @property
     def models(self) -> tuple[ModelUsed, ...]:
         """What the networks learned from, as the report names it."""
         cards = [self.sagittal.card, self.axial.card, self.recess.card]
-        cards += [self.notes.card] if self.notes else []
+        cards += [reader.card for reader in (self.notes, self.grader) if reader]
         return tuple(
             ModelUsed(
                 name=card.name,
@@ -213,7 +217,7 @@ def _find_spine(stacks: Sequence[Stack], engine: Engine) -> tuple[Localization, 
     """The first stack, in order of preference, in which a lumbar spine is found; else what the first one gave."""
     tried = []
     for stack in stacks:
-        spine = locate_discs(stack.volume, engine.sagittal)
+        spine = locate_discs(stack.volume, engine.sagittal, engine.grader)
         if spine.lumbar:
             return spine, stack
         tried.append((spine, stack))

@@ -14,6 +14,7 @@ import numpy as np
 from configs import anatomy
 from dicom_io.geometry import FloatArray
 from dicom_io.study import Notice, Stack, Study
+from inference.disc_grades import PFIRRMANN, pfirrmann_grades
 from inference.localize import Disc
 from inference.report import Finding, LevelRead, Plane, Point, Report, ReportWarning, SeriesRead, StudyRead
 from inference.roots import Imaging, reach
@@ -65,6 +66,8 @@ def level_read(disc: Disc) -> LevelRead:
         alternative_name=disc.alternative_name,
         disc_centre_lps=_point(disc.centre_lps),
         mid_plane=Plane(point=_point(disc.centre_lps), normal=_point(disc.normal)),
+        pfirrmann={grade: round(p, 3) for grade, p in pfirrmann_grades(disc.grades).items()} if disc.grades else None,
+        grades={name: round(p, 3) for name, p in disc.grades.items() if name not in PFIRRMANN} or None,
     )
 
 

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 
-from inference.provenance import NETWORKS, software
+from inference.provenance import GRADER, NETWORKS, software
 
 _NEEDED_FREE_BYTES = 2 * 1024**3  # originals, decoded pixels and results of one large study
 _SYNTAXES = {
@@ -41,7 +41,7 @@ def shipped_models() -> dict[str, str]:
     """Name and SHA-256 of each network that a reading uses, from their cards. Raises WeightsError."""
     from models.weights import load_card
 
-    return {name: load_card(name).sha256 for name in NETWORKS}
+    return {name: load_card(name).sha256 for name in (*NETWORKS, GRADER)}
 
 
 def _versions() -> Check:
@@ -72,7 +72,7 @@ def weight_checks() -> tuple[Check, ...]:
 
     checks = []
     remedy = "the weights come with the package: install it again"
-    for name in NETWORKS:
+    for name in (*NETWORKS, GRADER):
         try:
             card = load_card(name)
             path = WEIGHTS / f"{name}.safetensors"

@@ -217,12 +217,17 @@ def _graded(
     fine = {disc.source_slice: upright(_one_slice(volume, disc.source_slice), pixel).planes[0] for disc in discs}
     windows = [
         disc_window(
-            normalise(fine[disc.source_slice], grader.card.input), probabilities[disc.source_slice], column, number, pixel
+            normalise(fine[disc.source_slice], grader.card.input),
+            probabilities[disc.source_slice],
+            column,
+            number,
+            pixel,
         )
         for number, disc in enumerate(discs)
     ]
     return tuple(
-        replace(disc, grades=answers) for disc, answers in zip(discs, grader.probabilities(np.stack(windows)), strict=True)
+        replace(disc, grades=answers)
+        for disc, answers in zip(discs, grader.probabilities(np.stack(windows)), strict=True)
     )
 
 

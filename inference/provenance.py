@@ -18,7 +18,9 @@ from configs.clinical.site import rests_on_tables, site
 from inference.report import Report, SiteNumbers, Software
 
 NETWORKS = ("sagittal", "axial", "axial_recess")
-"""The networks that a reading uses, in the order of `Engine`."""
+"""The networks that segment, in the order of `Engine`."""
+GRADER = "disc_grades"
+"""The network that grades discs."""
 _LIBRARIES = ("torch", "monai", "numpy", "scipy", "pydicom", "highdicom", "pydantic")
 
 
@@ -36,7 +38,11 @@ def software() -> Software:
 
 
 def result_key(
-    manifest_sha256: str, models: Mapping[str, str], exam_json: str = "", first_read_json: str = "", language: str = "en"
+    manifest_sha256: str,
+    models: Mapping[str, str],
+    exam_json: str = "",
+    first_read_json: str = "",
+    language: str = "en",
 ) -> str:
     """Key of one result: equal for equal study, entries, models (name -> sha256), configuration, version and language."""
     used = software()

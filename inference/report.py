@@ -109,6 +109,9 @@ class LevelRead(Leaving):
     disc_centre_lps: Point
     mid_plane: Plane
     pfirrmann: dict[str, float] | None = None
+    """Probability of each grade, "1" to "5"; null where the disc was not seen on sagittal T2."""
+    grades: dict[str, float] | None = None
+    """Probability of bulging, narrowing, spondylolisthesis, Modic changes and endplate changes; null as above."""
 
 
 class Measurement(Leaving):

@@ -189,7 +189,7 @@ def train(recipe: GraderRecipe, windows: GradedWindows, members: NDArray[np.int6
         optimiser.step()
         schedule.step()
         if step % 100 == 99:
-            _log.info("step %d loss %.3f", step + 1, float(loss.mean()))
+            _log.info("step %d loss %.3f", step + 1, float(loss.detach().mean()))
     return network.eval()
 
 

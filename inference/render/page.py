@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from configs.clinical import words
 from inference.clinical_words import join, name_root, reason_withheld, say, sided, told_input, word
+from inference.disc_grades import most_likely_grade
 from inference.render.pictures import SEVERITY_RANK
 from inference.render.wording import (
     SILENT_TIER_RULE,
@@ -415,13 +416,22 @@ def _levels(report: Report) -> Table:
             if level.alternative_name
             else level.name,
             f"{level.confidence:.2f}",
+            _pfirrmann(level.pfirrmann),
             basis_text(level.basis, report.language),
         )
         for level in report.levels
     )
     uncertain = report.study is not None and report.study.numbering == "uncertain"
     note = say("W-13", report.language).text if uncertain else ""
-    return _table("levels", report.language, ("disc", "name_confidence", "basis"), rows, note)
+    return _table("levels", report.language, ("disc", "name_confidence", "pfirrmann", "basis"), rows, note)
+
+
+def _pfirrmann(grades: dict[str, float] | None) -> str:
+    """The most likely grade with its probability; a dash where the disc was not graded."""
+    if grades is None:
+        return "–"
+    grade = str(most_likely_grade(grades))
+    return f"{grade} ({grades[grade]:.2f})"
 
 
 def _provenance(report: Report) -> tuple[tuple[str, str], ...]:

@@ -60,6 +60,17 @@ def test_discs_lie_where_they_are_and_bear_their_names(reading: Reading, small_s
         assert abs(offset @ np.array(plane.normal)) < 5
 
 
+def test_every_disc_on_sagittal_t2_is_graded_and_the_grades_sum_to_one(reading: Reading) -> None:
+    assert reading.report.levels
+    for level in reading.report.levels:
+        assert level.pfirrmann is not None
+        assert set(level.pfirrmann) == {"1", "2", "3", "4", "5"}
+        assert sum(level.pfirrmann.values()) == pytest.approx(1, abs=0.01)
+        assert level.grades is not None
+        assert {"bulging", "narrowing", "spondylolisthesis", "modic"} <= set(level.grades)
+    assert "disc_grades" in {model.name for model in reading.report.models}
+
+
 def test_the_herniation_is_on_the_side_where_it_is(reading: Reading, small_study: tuple[Path, StudyTruth]) -> None:
     truth = small_study[1].level("L4-L5").herniation
     assert truth is not None
