@@ -214,14 +214,17 @@ def _read_axial_t1(
 
 
 def _find_spine(stacks: Sequence[Stack], engine: Engine) -> tuple[Localization, Stack]:
-    """The first stack, in order of preference, in which a lumbar spine is found; else what the first one gave."""
+    """The first stack, in order of preference, that shows a lumbar spine to both sides of its middle; else one that shows it at all.
+
+    Else what the first one gave.
+    """
     tried = []
     for stack in stacks:
         spine = locate_discs(stack.volume, engine.sagittal, engine.grader)
-        if spine.lumbar:
+        if spine.lumbar and not spine.middle_uncertain:
             return spine, stack
         tried.append((spine, stack))
-    return tried[0]
+    return next((item for item in tried if item[0].lumbar), tried[0])
 
 
 def _abstained(

@@ -52,6 +52,7 @@ class ColumnLimits(BaseModel):
     sure_slope_deg: float
     mid_slab_sigma_mm: float
     disc_half_width_mm: float
+    beside_middle_mm: float
 
 
 @cache

@@ -79,6 +79,8 @@ class Localization:
     lumbar_score: float
     lumbar_reason: str
     warnings: tuple[Notice, ...] = ()
+    middle_uncertain: bool = False
+    """Whether the slices end so near to what was taken for the column's middle that the other half may be missing."""
 
     def disc(self, name: str) -> Disc | None:
         """The disc of that name, or None."""
@@ -114,12 +116,16 @@ def locate_discs(volume: Volume, segmenter: Segmenter, grader: Grader | None = N
     if grader is not None and t2:
         discs = _graded(discs, volume, grader, probabilities, column)
     numbering: Literal["certain", "uncertain"] = "uncertain" if doubts else "certain"
-    warnings = (
+    warnings: tuple[Notice, ...] = (
         (Notice("NUMBERING_UNCERTAIN", f"the names of the discs are uncertain: {'; '.join(doubts)}"),) if doubts else ()
     )
+    narrow = _least_beside_mm(discs, volume) < column_limits().beside_middle_mm
+    if narrow:
+        text = "the sagittal slices reach less far to one side than a vertebral body does: where its middle lies is uncertain"
+        warnings += (Notice("MIDDLE_UNCERTAIN", text),)
     label_map = _largest_piece(to_source(probabilities, turned, volume.grid.shape))
     basis = "the column of discs and canal has the sizes of a lumbar spine"
-    return Localization(discs, label_map, numbering, doubts, True, score, basis, warnings)
+    return Localization(discs, label_map, numbering, doubts, True, score, basis, warnings, narrow)
 
 
 def _not_lumbar(shape: tuple[int, int, int], reason: str, score: float = 0.0) -> Localization:
@@ -207,6 +213,12 @@ def _body_below_mm2(column: Column, flat: NDArray[np.uint8]) -> float:
     across = np.abs(offset @ lowest.back) * column.spacing_mm < lowest.ap_mm / 2 + 5
     in_front = columns < column.canal_front[rows]
     return float((below & across & in_front).sum()) * column.spacing_mm**2
+
+
+def _least_beside_mm(discs: tuple[Disc, ...], volume: Volume) -> float:
+    """Distance in mm from the middle of the column to the nearer end of the stack, at the disc where it is least."""
+    last = volume.grid.shape[0] - 1
+    return min(min(disc.source_slice, last - disc.source_slice) for disc in discs) * volume.grid.spacing[0]
 
 
 def _graded(
