@@ -38,10 +38,12 @@ def examine_installation() -> tuple[Check, ...]:
 
 
 def shipped_models() -> dict[str, str]:
-    """Name and SHA-256 of each network that a reading uses, from their cards. Raises WeightsError."""
+    """Name and SHA-256 of each network that `Engine.load` takes, from their cards. Raises WeightsError."""
+    from models.mirror_scores import fits
     from models.weights import load_card
 
-    return {name: load_card(name).sha256 for name in (*NETWORKS, GRADER)}
+    names = (*NETWORKS, *(["notes"] if fits("notes") else []), GRADER)
+    return {name: load_card(name).sha256 for name in names}
 
 
 def _versions() -> Check:

@@ -52,9 +52,7 @@ class MirrorReader:
 
         WeightsError when it is damaged.
         """
-        if name not in model_names():
-            return None
-        return cls.load(name) if reads(load_card(name)) == load_card("axial").sha256 else None
+        return cls.load(name) if fits(name) else None
 
     def scores(self, maps: NDArray[Any]) -> NDArray[np.float64]:
         """Log odds (N, 3) of posed maps (N, C, rows, columns), in the order of the card's classes."""
@@ -72,6 +70,11 @@ class MirrorReader:
             left_probability=self.card.heads["side"].probability(values),
             side_told=abs(values["side"]) > self.card.constants["side_band"],
         )
+
+
+def fits(name: str = "notes") -> bool:
+    """Whether a network of that name ships and was taught on the maps of the shipped axial network."""
+    return name in model_names() and reads(load_card(name)) == load_card("axial").sha256
 
 
 def reads(card: Card) -> str:
