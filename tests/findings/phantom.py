@@ -65,6 +65,11 @@ def _plain(read: Dataset, seed: int, number: int) -> Dataset:
     return dataset
 
 
+@cache
+def _encoded(seed: int) -> tuple[small_study.File, ...]:
+    return tuple((name, small_study.encode(dataset)) for name, dataset in _datasets(seed))
+
+
 @contextmanager
 def recipes_on_phantom() -> Iterator[None]:
     """Within, the recipes of tests/corpus change the simulated person's study; those that draw raise NotDrawnError."""
@@ -74,6 +79,8 @@ def recipes_on_phantom() -> Iterator[None]:
 
     with ExitStack() as stack:
         stack.enter_context(patch.object(small_study, "_datasets", _datasets))
+        # what the drawn study left in the cache must not be taken for this person's, nor the other way about
+        stack.enter_context(patch.object(small_study, "_good", _encoded))
         for module in (small_study, geometry, files):
             for drawing in ("dataset_of", "study_series"):
                 if hasattr(module, drawing):
