@@ -6,7 +6,7 @@ made of it. What it learned from and how well it agrees with the reader of the g
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,13 +69,3 @@ def most_likely_grade(grades: Mapping[str, float]) -> int:
     """The median grade: the first at which half of the probability is reached."""
     reached = np.cumsum([grades[str(grade)] for grade in range(1, 6)])
     return int(np.searchsorted(reached, 0.5) + 1)
-
-
-__all__: Sequence[str] = (
-    "CHANNELS",
-    "PFIRRMANN",
-    "QUESTIONS",
-    "disc_window",
-    "most_likely_grade",
-    "pfirrmann_grades",
-)

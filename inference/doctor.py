@@ -70,11 +70,11 @@ def _codecs() -> tuple[Check, ...]:
 
 def weight_checks() -> tuple[Check, ...]:
     """Whether each network's weights are there and are the ones that its card describes."""
-    from models.weights import WEIGHTS, WeightsError, file_sha256, load_card
+    from models.weights import WEIGHTS, WeightsError, file_sha256, load_card, model_names
 
     checks = []
     remedy = "the weights come with the package: install it again"
-    for name in (*NETWORKS, GRADER):
+    for name in dict.fromkeys((*NETWORKS, GRADER, *model_names())):
         try:
             card = load_card(name)
             path = WEIGHTS / f"{name}.safetensors"

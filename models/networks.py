@@ -1,6 +1,6 @@
 """Networks by MONAI, built from a checked description that stands in every recipe and card.
 
-Sizes: a residual U-Net of 16..256 channels costs about 25 ms for 256 x 256 on one CPU thread, the default grader 5 ms for 80 x 112.
+Sizes: a residual U-Net of 16..256 channels costs about 25 ms for 256 x 256 on one CPU thread.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ the cross-validation gave to patients it had not seen; the shipped weights come 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -316,6 +315,3 @@ def fit_grader(
     )
     write_card(card, cards)
     return lines
-
-
-__all__: Sequence[str] = ("evaluate_grader", "fit_grader", "grader_recipe")
