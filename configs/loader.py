@@ -231,10 +231,15 @@ def config_path(*parts: str) -> Path:
     return path
 
 
-def load_toml(path: Path, model: type[_Model]) -> _Model:
-    """Read one TOML file into `model`. ConfigError names the file and every key that does not fit."""
+def load_toml(path: Path, model: type[_Model], *, over: Path | None = None) -> _Model:
+    """Read one TOML file into `model`; keys of the tables in the file `over` replace those of the first.
+
+    ConfigError names the file and every key that does not fit.
+    """
     try:
         data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        for table, values in tomllib.loads(over.read_text(encoding="utf-8")).items() if over else ():
+            data[table] = {**data.get(table, {}), **values}
         return model.model_validate(data)
     except (tomllib.TOMLDecodeError, ValidationError, OSError) as error:
         raise ConfigError(f"{path}: {error}") from error

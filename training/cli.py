@@ -145,6 +145,7 @@ def evaluate(
     runs: RunsOption = Path("runs"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     count: Annotated[int, typer.Option(help="phantom: number of studies.")] = 60,
+    beyond: Annotated[bool, typer.Option("--beyond", help="phantom: outside the ranges of training.")] = False,
     sheet: Annotated[
         Path | None, typer.Option(help="Write a sheet of overlays, or the clinical plot, here (PNG).")
     ] = None,
@@ -167,7 +168,7 @@ def evaluate(
     elif what == "phantom":
         from training.evaluate_phantom import evaluate_phantom
 
-        typer.echo(evaluate_phantom(runs, count=count, device=device))
+        typer.echo(evaluate_phantom(runs, count=count, beyond=beyond, device=device))
     elif what == "clinical":
         from training.evaluate_clinical import evaluate_clinical
 

@@ -7,20 +7,31 @@ the chain is sound; they are no clinical performance.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from configs import anatomy, grading
 from inference.grade import canal_severity, recess_severity
 from inference.report import Finding, Report
+from inference.segment import LabelMap
 from training.datasets.axial_crops import FIRST_SEED
+from training.intervals import bootstrap_interval
+
+if TYPE_CHECKING:
+    from inference.analyze import Engine
 
 _SIDES = ("left", "right")
 _GRADES = ("normal_mild", "moderate", "severe")
+_CALLED = frozenset({"protrusion", "extrusion", "sequestration"})
 _LATERAL_MM = 3.0
 """A herniation centred farther than this from the midline has a side that must be right."""
 _DIFFERENT_MM = 2.0
@@ -28,44 +39,101 @@ _WIDE_MM = 5.0
 """Recesses of one disc that differ by more than _DIFFERENT_MM must come out in the right order, unless both are wide (Ciric 1980:
 5 mm and more are normal) and there is no side to name."""
 _NEAR_MM = 8.0
+_LARGE_MM = 3.0
+"""A herniation of this extent must not be missed; those below `present_at_or_above` count as none."""
+_BINS = 10
+_TISSUES = ("thecal_sac", "disc", "herniated_material")
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One study: pairs (measured, true) and what was withheld; `wrong_sides` names what stood on the wrong side."""
+    """One study. Pairs are (measured, true) in mm or mm2; sites (flagged, truly so); probabilities (given, truly so).
+
+    `herniations` are (called, extent); `overlaps` hold 2 * intersection and both sizes in pixels by tissue, over the slices that were
+    read; `wrong_sides` and `levels_off` name what stood on the wrong side or at the wrong disc.
+    """
 
     seed: int
     recess: tuple[tuple[float, float], ...]
     recess_sites: int
     areas: tuple[tuple[float, float], ...]
     diameters: tuple[tuple[float, float], ...]
-    herniations: tuple[tuple[bool, bool], ...]
+    herniations: tuple[tuple[bool, float], ...]
     extents: tuple[tuple[float, float], ...]
+    flags: tuple[tuple[bool, bool], ...]
+    recess_probabilities: tuple[tuple[float, bool], ...]
+    herniation_probabilities: tuple[tuple[float, bool], ...]
+    overlaps: Mapping[str, tuple[int, int]]
     wrong_sides: tuple[str, ...]
     sided: int
     levels_off: tuple[str, ...]
     withheld: tuple[str, ...]
 
 
-def evaluate_phantom(runs: Path, *, count: int = 60, device: str = "auto", workers: int = 2) -> str:
-    """Make (or reuse) `count` studies under `runs`, read each as a user would, and return lines of figures."""
+def evaluate_phantom(
+    runs: Path, *, count: int = 60, beyond: bool = False, device: str = "auto", workers: int = 2
+) -> str:
+    """Make (or reuse) `count` studies under `runs`, read each as a user would, and return lines of figures.
+
+    `beyond` draws persons and scanners outside the ranges of training (configs/training/phantom_beyond.toml).
+    """
+    folder, kind, protocol = ("phantom_beyond", "beyond", "beyond") if beyond else ("phantom_studies", "study", None)
+    first = FIRST_SEED[kind]
+    jobs = [(runs / folder, seed, protocol) for seed in range(first, first + count)]
+    # spawned, because a forked child of a process that has used torch may hang
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_load_engine, initargs=(device,)) as pool:
+        compared = list(pool.map(_make_and_read, jobs))
+    title = "outside the ranges of training" if beyond else "within the ranges of training"
+    return "\n".join([f"{count} simulated studies {title}, seeds from {first}", *figures(compared)])
+
+
+_ENGINE: list[Engine] = []
+"""The networks of a worker process."""
+
+
+def _load_engine(device: str) -> None:
+    from inference.analyze import Engine
+
+    _ENGINE.append(Engine.load(device))
+
+
+def _make_and_read(job: tuple[Path, int, str | None]) -> Compared:
     from dicom_io import read_study
-    from inference.analyze import Engine, analyze
-    from training.phantom.synth import synthesise
+    from inference.analyze import analyze
+    from training.phantom.synth import make_study
 
-    folders = sorted(synthesise(runs / "phantom_studies", count, FIRST_SEED["study"], workers=workers))
-    engine = Engine.load(device)
-    compared = []
-    for folder in folders:
-        truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
-        study = read_study([folder / series["role"] for series in truth["series"]])
-        compared.append(compare(analyze(study, engine=engine).report, truth))
-    return "\n".join(figures(compared))
+    folder = make_study(*job, with_labels=True)
+    truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
+    reading = analyze(read_study([folder / series["role"] for series in truth["series"]]), engine=_ENGINE[0])
+    axial = next(series for series in truth["series"] if series["role"] == "axial_t2")
+    labels = dict(zip(axial["sop_instance_uids"], np.load(folder / "labels.npz")["axial"], strict=True))
+    maps = [label_map for label_map in reading.label_maps if label_map.plane != "sagittal"]
+    return compare(reading.report, truth, _overlaps(maps, labels))
 
 
-def compare(report: Report, truth: Mapping[str, Any]) -> Compared:
+def _overlaps(maps: Sequence[LabelMap], truth: Mapping[str, NDArray[np.uint8]]) -> dict[str, tuple[int, int]]:
+    """By tissue, twice the common pixels and the sum of both, over the slices read for the levels that are read fully."""
+    sums = dict.fromkeys(_TISSUES, (0, 0))
+    for label_map in maps:
+        for index, level in enumerate(label_map.levels):
+            if level not in anatomy().read_levels:
+                continue
+            true, found = truth[label_map.source.instances[index].sop_instance_uid], label_map.array[index]
+            for name in _TISSUES:
+                value = anatomy().axial.value(name)
+                a, b = true == value, found == value
+                twice, both = sums[name]
+                sums[name] = (twice + 2 * int((a & b).sum()), both + int(a.sum()) + int(b.sum()))
+    return sums
+
+
+def compare(
+    report: Report, truth: Mapping[str, Any], overlaps: Mapping[str, tuple[int, int]] | None = None
+) -> Compared:
     """Hold one report against the truth of its study at the levels that are read fully."""
     recess, areas, diameters, herniations, extents = [], [], [], [], []
+    flags, recess_probabilities, herniation_probabilities = [], [], []
     wrong, off = [], []
     sided = sites = 0
     true_levels = {level["name"]: level for level in truth["levels"]}
@@ -78,33 +146,45 @@ def compare(report: Report, truth: Mapping[str, Any]) -> Compared:
         ):
             off.append(name)
         here = [finding for finding in report.findings if finding.level == name]
-        depths = {side: _value(_find(here, "recess_stenosis", side), "recess_mm") for side in _SIDES}
+        depths: dict[str, float] = {}
         sites += len(_SIDES)
         for side in _SIDES:
-            if (depth := depths[side]) is not None:
-                recess.append((depth, level[side]["recess_depth_soft_mm"]))
+            found, true = _find(here, "recess_stenosis", side), level[side]["recess_depth_soft_mm"]
+            depth = _value(found, "recess_mm")
+            if found is None or depth is None:
+                continue
+            narrow = recess_severity(true) != "normal_mild"
+            depths[side] = depth
+            recess.append((depth, true))
+            flags.append((found.flagged, narrow))
+            if found.probability is not None:
+                recess_probabilities.append((found.probability, narrow))
         difference = level["left"]["recess_depth_soft_mm"] - level["right"]["recess_depth_soft_mm"]
         narrower = min(level[side]["recess_depth_soft_mm"] for side in _SIDES)
-        named = abs(difference) > _DIFFERENT_MM and narrower < _WIDE_MM
-        if named and depths["left"] is not None and depths["right"] is not None:
+        if abs(difference) > _DIFFERENT_MM and narrower < _WIDE_MM and len(depths) == len(_SIDES):
             sided += 1
             if (depths["left"] - depths["right"]) * difference <= 0:
                 wrong.append(f"{name} recess")
         canal = _find(here, "canal_stenosis", None)
         area, diameter = _value(canal, "area_mm2"), _value(canal, "ap_mm")
-        if area is not None and diameter is not None:
+        if canal is not None and area is not None and diameter is not None:
             areas.append((area, level["sac_area_mm2"]))
             diameters.append((diameter, level["sac_ap_mm"]))
+            flags.append((canal.flagged, canal_severity(level["sac_area_mm2"]) != "normal_mild"))
         found = _find(here, "herniation", None)
         if found is None:
             continue
         hernia = level["herniation"]
-        present = hernia is not None and hernia["extent_mm"] >= grading().herniation.present_at_or_above
-        called = found.type not in {None, "none", "bulge"}
-        herniations.append((called, present))
+        true_extent = hernia["extent_mm"] if hernia is not None else 0.0
+        present = true_extent >= grading().herniation.present_at_or_above
+        called = found.type in _CALLED
+        herniations.append((called, true_extent))
+        flags.append((found.flagged, present))
+        if found.probability is not None:
+            herniation_probabilities.append((found.probability, present))
         extent = _value(found, "ap_mm")
         if called and present and extent is not None:
-            extents.append((extent, hernia["extent_mm"]))
+            extents.append((extent, true_extent))
         if called and present and abs(hernia["u_mm"]) > _LATERAL_MM and found.side in _SIDES:
             sided += 1
             if found.side != ("left" if hernia["u_mm"] > 0 else "right"):
@@ -117,6 +197,10 @@ def compare(report: Report, truth: Mapping[str, Any]) -> Compared:
         diameters=tuple(diameters),
         herniations=tuple(herniations),
         extents=tuple(extents),
+        flags=tuple(flags),
+        recess_probabilities=tuple(recess_probabilities),
+        herniation_probabilities=tuple(herniation_probabilities),
+        overlaps=dict(overlaps or {}),
         wrong_sides=tuple(wrong),
         sided=sided,
         levels_off=tuple(off),
@@ -125,31 +209,47 @@ def compare(report: Report, truth: Mapping[str, Any]) -> Compared:
 
 
 def figures(compared: Sequence[Compared]) -> list[str]:
-    """Lines of figures over all studies, each with its n."""
+    """Lines of figures over all studies, each with its n and, where it can have one, a 95 % interval (studies drawn, or Wilson)."""
+    studies = len(compared)
     sites = sum(item.recess_sites for item in compared)
-    recess = [pair for item in compared for pair in item.recess]
     wrong = [item for item in compared if item.wrong_sides]
     sided = sum(item.sided for item in compared)
-    areas = [pair for item in compared for pair in item.areas]
-    calls = np.array([pair for item in compared for pair in item.herniations], dtype=bool).reshape(-1, 2)
+    withheld = sites - sum(len(item.recess) for item in compared)
     off = sum(len(item.levels_off) for item in compared)
+    levels = len(anatomy().read_levels) * studies
+    calls, flags = _rows(compared, "herniations"), _rows(compared, "flags")
+    called, extent = calls[0][:, 0] > 0, calls[0][:, 1]
+    least = grading().herniation.present_at_or_above
+    false = flags[0][flags[0][:, 1] == 0, 0]
     lines = [
-        f"{len(compared)} simulated studies, seeds from {compared[0].seed}, levels {' and '.join(anatomy().read_levels)}",
-        f"levels named and placed within {_NEAR_MM:g} mm: {2 * len(compared) - off}/{2 * len(compared)}",
-        f"side right in {len(compared) - len(wrong)}/{len(compared)} studies ({sided} comparisons: lateral herniations, and recesses that "
-        f"differ by {_DIFFERENT_MM:g} mm with the narrower under {_WIDE_MM:g} mm)",
-        f"recess depth: {_agreement(recess, 'mm')}; withheld {sites - len(recess)}/{sites} ({(sites - len(recess)) / sites:.1%})",
-        f"recess severity: weighted kappa {_kappa(recess, recess_severity):.2f} (n = {len(recess)})",
-        f"sac area: {_agreement(areas, 'mm2')}; severity weighted kappa {_kappa(areas, canal_severity):.2f}",
-        f"sac diameter: {_agreement([pair for item in compared for pair in item.diameters], 'mm')}",
-        f"herniation of {grading().herniation.present_at_or_above:g} mm or more: sensitivity {_share(calls[calls[:, 1], 0])}, "
-        f"specificity {_share(~calls[~calls[:, 1], 0])}",
-        f"herniation extent: {_agreement([pair for item in compared for pair in item.extents], 'mm')}",
+        f"levels {' and '.join(anatomy().read_levels)}, named and placed within {_NEAR_MM:g} mm: {_share(levels - off, levels)}",
+        f"side right in {_share(studies - len(wrong), studies)} studies ({sided} comparisons: lateral herniations, and recesses "
+        f"that differ by {_DIFFERENT_MM:g} mm with the narrower under {_WIDE_MM:g} mm)",
+        *(f"Dice {name}: {_dice(compared, name)}" for name in _TISSUES),
+        f"recess depth: {_agreement(compared, 'recess', 'mm')}; withheld {_share(withheld, sites)}",
+        f"recess severity: {_with_interval(compared, 'recess', lambda rows: _kappa(rows, recess_severity))} quadratic kappa",
+        f"sac area: {_agreement(compared, 'areas', 'mm2')}",
+        f"canal severity: {_with_interval(compared, 'areas', lambda rows: _kappa(rows, canal_severity))} quadratic kappa",
+        f"sac diameter: {_agreement(compared, 'diameters', 'mm')}",
+        f"herniation of {least:g} mm or more: sensitivity {_shares(called[extent >= least])}, "
+        f"specificity {_shares(~called[extent < least])}",
+        f"herniation of {_LARGE_MM:g} mm or more: sensitivity {_shares(called[extent >= _LARGE_MM])}",
+        f"herniation extent: {_agreement(compared, 'extents', 'mm')}",
+        f"calibration error of the probability of a narrow recess: {_with_interval(compared, 'recess_probabilities', _calibration)}",
+        f"calibration error of the probability of a herniation: "
+        f"{_with_interval(compared, 'herniation_probabilities', _calibration)}",
+        f"false flags: {_shares(false > 0)} of the sites that are truly normal",
     ]
     lines += [f"wrong side: seed {item.seed}: {', '.join(item.wrong_sides)}" for item in wrong]
     lines += [f"level off: seed {item.seed}: {', '.join(item.levels_off)}" for item in compared if item.levels_off]
     codes = [text for item in compared for text in item.withheld]
     return lines + [f"withheld: {text}: {codes.count(text)}" for text in sorted(set(codes))]
+
+
+def _rows(compared: Sequence[Compared], name: str) -> tuple[NDArray[np.float64], list[int]]:
+    """All pairs of a kind (n, 2) and the seed that each came from."""
+    rows = [(pair, item.seed) for item in compared for pair in getattr(item, name)]
+    return np.array([pair for pair, _ in rows], dtype=np.float64).reshape(-1, 2), [seed for _, seed in rows]
 
 
 def _find(findings: Sequence[Finding], kind: str, side: str | None) -> Finding | None:
@@ -167,29 +267,65 @@ def _distance(found: Sequence[float], true: Sequence[float], level: Mapping[str,
     return float(abs((np.asarray(found) - np.asarray(true)) @ np.asarray(level["normal_lps"])))
 
 
-def _agreement(pairs: Sequence[tuple[float, float]], unit: str) -> str:
-    if len(pairs) < 2:
-        return f"n = {len(pairs)}"
-    error = np.array([measured - true for measured, true in pairs])
+def _agreement(compared: Sequence[Compared], name: str, unit: str) -> str:
+    rows, seeds = _rows(compared, name)
+    if len(rows) < 2:
+        return f"n = {len(rows)}"
+    error = rows[:, 0] - rows[:, 1]
     mean, sd = float(error.mean()), float(error.std(ddof=1))
+    low, high = bootstrap_interval(np.abs(error), seeds)
     return (
-        f"mean abs error {np.abs(error).mean():.2f} {unit}, bias {mean:+.2f}, 95 % limits of agreement "
+        f"mean abs error {np.abs(error).mean():.2f} {unit} (95 % {low:.2f} to {high:.2f}), bias {mean:+.2f}, 95 % limits of agreement "
         f"{mean - 1.96 * sd:+.2f} to {mean + 1.96 * sd:+.2f} (n = {len(error)})"
     )
 
 
-def _kappa(pairs: Sequence[tuple[float, float]], grade: Any) -> float:
-    """Linearly weighted kappa of the grades of both values; nan without spread."""
-    table = np.zeros((3, 3))
+def _with_interval(compared: Sequence[Compared], name: str, statistic: Callable[[NDArray[Any]], float]) -> str:
+    rows, seeds = _rows(compared, name)
+    if not len(rows):
+        return "no case"
+    low, high = bootstrap_interval(rows, seeds, statistic, draws=500)
+    return f"{statistic(rows):.3f} (95 % {low:.3f} to {high:.3f}, n = {len(rows)})"
+
+
+def _dice(compared: Sequence[Compared], name: str) -> str:
+    """Mean over the studies in which the tissue is, in truth or in the reading, on a slice that was read."""
+    scores, seeds = [], []
+    for item in compared:
+        twice, both = item.overlaps.get(name, (0, 0))
+        if both:
+            scores.append(twice / both)
+            seeds.append(item.seed)
+    if not scores:
+        return "no case"
+    low, high = bootstrap_interval(scores, seeds)
+    return f"{np.mean(scores):.3f} (95 % {low:.3f} to {high:.3f}, n = {len(scores)} studies)"
+
+
+def _kappa(pairs: NDArray[Any], grade: Callable[[float], str]) -> float:
+    """Quadratically weighted kappa of the grades of both values; nan without spread."""
+    table = np.zeros((len(_GRADES), len(_GRADES)))
     for measured, true in pairs:
         table[_GRADES.index(grade(measured)), _GRADES.index(grade(true))] += 1
-    if table.sum() == 0:
-        return float("nan")
-    weights = np.abs(np.subtract.outer(np.arange(3), np.arange(3)))
-    expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
-    by_chance = float((weights * expected).sum())
+    weights = np.subtract.outer(np.arange(len(_GRADES)), np.arange(len(_GRADES))) ** 2
+    by_chance = float((weights * np.outer(table.sum(axis=1), table.sum(axis=0))).sum()) / len(pairs)
     return 1 - float((weights * table).sum()) / by_chance if by_chance else float("nan")
 
 
-def _share(calls: Any) -> str:
-    return f"{calls.mean():.2f} ({int(calls.sum())}/{len(calls)})" if len(calls) else "no case"
+def _calibration(rows: NDArray[Any]) -> float:
+    """Expected calibration error: mean distance of given probability and frequency over ten equal bins, weighted by their size."""
+    bins = np.minimum((rows[:, 0] * _BINS).astype(int), _BINS - 1)
+    off = np.bincount(bins, rows[:, 0] - rows[:, 1], minlength=_BINS)
+    return float(np.abs(off).sum() / len(rows))
+
+
+def _shares(calls: NDArray[np.bool_]) -> str:
+    return _share(int(calls.sum()), len(calls))
+
+
+def _share(part: int, whole: int) -> str:
+    """A share with its Wilson interval."""
+    if not whole:
+        return "no case"
+    interval = binomtest(part, whole).proportion_ci(method="wilson")
+    return f"{part / whole:.3f} ({part}/{whole}, 95 % {interval.low:.3f} to {interval.high:.3f})"

@@ -103,7 +103,7 @@ def test_mirrored_person_has_mirrored_truth() -> None:
 def test_label_columns_of_the_recess_are_as_long_as_the_true_depth(seed: int) -> None:
     person = draw_anatomy(seed)
     scene = solve_scene(person)
-    scanner = draw_scanner(np.random.default_rng(0))
+    scanner = draw_scanner(np.random.default_rng(0), person.settings.scanner)
     value = label_settings().axial.value
     for level in ("L4-L5", "L5-S1"):
         truth = level_truth(person, level)
@@ -127,7 +127,7 @@ def test_label_columns_of_the_recess_are_as_long_as_the_true_depth(seed: int) ->
 def test_a_point_is_the_same_tissue_in_axial_and_sagittal_pictures() -> None:
     person = draw_anatomy(4)
     scene = solve_scene(person)
-    scanner = draw_scanner(np.random.default_rng(0))
+    scanner = draw_scanner(np.random.default_rng(0), person.settings.scanner)
     centre = np.array(level_truth(person, "L4-L5").posterior_margin_lps)
     x, y, z = np.eye(3)
     n = 121

@@ -1,7 +1,8 @@
 """Cuts of simulated axial slices around the canal, rendered once into shards and read many times.
 
 Every shard is an npz of images, labels (numbers of configs/anatomy.toml), places and exact truth in mm. Seeds of the splits
-never meet: training 1,000,000 and up, validation (choices, calibration) 2,000,000 and up; whole studies are tested on 9,100,000 and up.
+never meet: training 1,000,000 and up, validation (choices, calibration) 2,000,000 and up; whole studies are tested on 9,100,000
+and up, those outside the ranges of training on 9,700,000 and up.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-FIRST_SEED = {"train": 1_000_000, "validation": 2_000_000, "study": 9_100_000}
+FIRST_SEED = {"train": 1_000_000, "validation": 2_000_000, "study": 9_100_000, "beyond": 9_700_000}
 SIZE, PIXEL_MM = 208, 0.6
 _LEVELS = {"train": ("L4-L5", "L5-S1", "L3-L4"), "validation": ("L4-L5", "L5-S1")}
 _LEVEL_SHARE = {"L4-L5": 1.0, "L5-S1": 1.0, "L3-L4": 0.25}

@@ -229,7 +229,7 @@ def render_axial(
     scene = solve_scene(anatomy)
     index = anatomy.disc_index(level)
     plane = _axial_plane(anatomy, index, rng, pixel_mm, size, offset_mm, thickness_mm, tilt, centre_jitter_mm)
-    scanner = draw_scanner(rng)
+    scanner = draw_scanner(rng, anatomy.settings.scanner)
     painted = paint_plane(scene, plane, scanner, (weighting,), "axial")
     image = expose(painted, scanner, weighting, pixel_mm, rng, randomise=randomise)
     return AxialSample(image, painted.labels, plane.affine, level_truth(anatomy, level))

@@ -10,6 +10,7 @@ from math import exp
 
 import numpy as np
 
+from training.phantom.settings import ScannerSettings
 from training.phantom.shapes import Field
 
 # tissue: proton density, T1 and T2 at 1.5 T, T1 and T2 at 3 T (ms), fat or water
@@ -45,6 +46,7 @@ class Scanner:
     te: dict[str, float]
     jitter: dict[str, float]
     tag: str
+    ranges: ScannerSettings
 
     def signal(self, tissue: str, weighting: str, *, t2: float | None = None) -> float:
         """Relative signal of a tissue on "t1" or "t2" images."""
@@ -65,13 +67,13 @@ class Scanner:
         return self.signal("nucleus", weighting, t2=t2 * (1.0 if self.tesla < 2 else 0.9))
 
 
-def draw_scanner(rng: np.random.Generator) -> Scanner:
-    """Field strength, TR/TE and 5 % jitter of every tissue's T2."""
-    tesla = 3.0 if rng.random() < 0.3 else 1.5
-    tr = {"t1": float(rng.uniform(480, 720)), "t2": float(rng.uniform(3000, 5000))}
-    te = {"t1": float(rng.uniform(8, 13)), "t2": float(rng.uniform(90, 120))}
-    jitter = {name: float(np.exp(rng.normal(0, 0.06))) for name in _TISSUES}
-    return Scanner(tesla, tr, te, jitter, f"{tesla:g}T")
+def draw_scanner(rng: np.random.Generator, ranges: ScannerSettings) -> Scanner:
+    """Field strength, TR/TE and jitter of every tissue's T2."""
+    tesla = 3.0 if rng.random() < ranges.three_tesla_share else 1.5
+    tr = {"t1": float(rng.uniform(*ranges.t1_repetition)), "t2": float(rng.uniform(*ranges.t2_repetition))}
+    te = {"t1": float(rng.uniform(*ranges.t1_echo)), "t2": float(rng.uniform(*ranges.t2_echo))}
+    jitter = {name: float(np.exp(rng.normal(0, ranges.relaxation_sd))) for name in _TISSUES}
+    return Scanner(tesla, tr, te, jitter, f"{tesla:g}T", ranges)
 
 
 @dataclass(frozen=True)
@@ -100,24 +102,25 @@ def draw_acquisition(
     """Matrix, bandwidth, noise and shading of one series; `randomise` False gives a plain, quiet one."""
     if not randomise:
         return Acquisition(0.95, 0.9, 0.3, 0.6, True, 0.012, 0.0, 0.0, 0.0, 0.0, 0.0, True, None, 1.0)
-    acquired = (float(rng.uniform(0.55, 0.8)), float(rng.uniform(0.65, 0.95)))
+    ranges = scanner.ranges
+    acquired = (float(rng.uniform(*ranges.readout_pixel)), float(rng.uniform(*ranges.phase_pixel)))
     keep = tuple(float(np.clip(pixel_mm / size, 0.45, 1.0)) for size in acquired)
     flip = bool(rng.random() < 0.5)
     hertz = 224 * scanner.tesla / 1.5
-    shift = hertz / float(rng.uniform(150, 320)) * (acquired[0] / pixel_mm) * float(rng.choice([-1, 1]))
-    normalised = bool(rng.random() < 0.4)
-    beta = float(rng.uniform(0, 0.6)) if normalised else float(rng.uniform(0.6, 1.8))
+    shift = hertz / float(rng.uniform(*ranges.bandwidth)) * (acquired[0] / pixel_mm) * float(rng.choice([-1, 1]))
+    normalised = bool(rng.random() < ranges.normalised_share)
+    beta = float(rng.uniform(*(ranges.shading_normalised if normalised else ranges.shading)))
     return Acquisition(
         keep_row=keep[0] if flip else keep[1],
         keep_column=keep[1] if flip else keep[0],
-        taper=float(rng.uniform(0.15, 0.45)),
+        taper=float(rng.uniform(*ranges.taper)),
         fat_shift_px=shift,
         shift_along_rows=bool(rng.random() < 0.5),
-        noise=float(np.exp(rng.normal(np.log(0.013), 0.45))),
+        noise=float(np.exp(rng.normal(np.log(ranges.noise_median), ranges.noise_log_sd))),
         bias=0.85 * beta,
         bias_lateral=0.16 * beta * float(rng.uniform(0, 1)),
         bias_curve=0.2 * beta * float(rng.uniform(-0.5, 1)),
-        ghost=float(rng.uniform(0.0, 0.03)) if rng.random() < 0.4 else 0.0,
+        ghost=float(rng.uniform(*ranges.ghost)) if rng.random() < ranges.ghost_share else 0.0,
         ghost_shift=float(rng.uniform(0.15, 0.45)),
         ghost_along_rows=bool(rng.random() < 0.5),
         # a saturation band in front of the spine darkens what moves there

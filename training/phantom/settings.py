@@ -93,8 +93,30 @@ class RecessSettings(_Strict):
     deepest: float
 
 
+class ScannerSettings(_Strict):
+    """Ranges from which a scanner session and its series are drawn (ms, mm, Hz per pixel, relative signal)."""
+
+    three_tesla_share: float
+    t1_repetition: tuple[float, float]
+    t2_repetition: tuple[float, float]
+    t1_echo: tuple[float, float]
+    t2_echo: tuple[float, float]
+    relaxation_sd: float
+    readout_pixel: tuple[float, float]
+    phase_pixel: tuple[float, float]
+    bandwidth: tuple[float, float]
+    taper: tuple[float, float]
+    normalised_share: float
+    shading_normalised: tuple[float, float]
+    shading: tuple[float, float]
+    noise_median: float
+    noise_log_sd: float
+    ghost_share: float
+    ghost: tuple[float, float]
+
+
 class PhantomSettings(_Strict):
-    """All numbers of the simulated spine."""
+    """All numbers of the simulated spine and its scanner."""
 
     vertebrae: tuple[str, ...]
     body: BodySettings
@@ -102,9 +124,17 @@ class PhantomSettings(_Strict):
     canal: CanalSettings
     disease: DiseaseSettings
     recess: RecessSettings
+    scanner: ScannerSettings
 
 
 @cache
-def phantom_settings() -> PhantomSettings:
-    """The shipped numbers. ConfigError names a key that does not fit."""
-    return load_toml(config_path("training", "phantom.toml"), PhantomSettings)
+def phantom_settings(beyond: bool = False) -> PhantomSettings:
+    """The shipped numbers; `beyond` those of the test set that lies outside the ranges of training.
+
+    ConfigError names a key that does not fit.
+    """
+    path = config_path("training", "phantom.toml")
+    if not beyond:
+        return load_toml(path, PhantomSettings)
+    changes = config_path("training", "phantom_beyond.toml")
+    return load_toml(path, PhantomSettings, over=changes)

@@ -50,6 +50,10 @@ PROTOCOLS = {
     "angled": Protocol(
         15, 448, (0.60, 0.70), (4.2, 4.8), "angled", (4, 6), 320, (0.50, 0.62), (3.8, 4.8), TRUTH_LEVELS[2:]
     ),
+    # coarser pixels, thicker and farther slices than any that a network learned from
+    "beyond": Protocol(
+        13, 320, (0.86, 0.96), (5.0, 5.6), "angled", (5, 5), 256, (0.66, 0.80), (4.9, 5.4), TRUTH_LEVELS[3:]
+    ),
     "small": Protocol(
         9, 256, (1.05, 1.10), (6.0, 6.5), "angled", (5, 5), 224, (0.70, 0.72), (4.0, 4.4), TRUTH_LEVELS[3:]
     ),
@@ -106,7 +110,7 @@ def render_study(
     """
     plan = PROTOCOLS[protocol]
     rng = np.random.default_rng([seed, anatomy.seed, 23])
-    scanner = draw_scanner(rng)
+    scanner = draw_scanner(rng, anatomy.settings.scanner)
     uids = _Uids(f"{anatomy.seed}-{seed}-{protocol}")
     sagittal = _sagittal_planes(anatomy, plan, rng)
     axial = _axial_planes(anatomy, plan, rng)
