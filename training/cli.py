@@ -1,4 +1,4 @@
-"""The workbench: `recess-train synth|check|fit|evaluate`. Heavy libraries are imported only when a command runs.
+"""The workbench: `recess-train synth|check|fit|evaluate|calibrate|ablate`. Heavy libraries are imported only when a command runs.
 
 Results go to standard output, progress to standard error. Exit 0 done, 2 bad option, recipe or data.
 """
@@ -191,6 +191,46 @@ def calibrate(
 
     head = install_head(Segmenter.load("sagittal", device), data_folder(data))
     typer.echo(f"herniation head fitted on {head.fitted_on}")
+
+
+@app.command()
+def ablate(
+    what: Annotated[str, typer.Argument(help="axial or notes.")],
+    data: DataOption = None,
+    runs: RunsOption = Path("runs"),
+    threads: Annotated[int, typer.Option(help="CPU threads of the network.")] = 1,
+    steps: Annotated[int | None, typer.Option(help="Another budget than the plan's.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write a plot (PNG) of this ablation here.")] = None,
+) -> None:
+    """Switch each ingredient at one small equal budget and measure on real slices; what is finished in --runs is not run again."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    folder = data_folder(data)
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task(what, total=None)
+
+        def show(name: str, step: int, steps: int) -> None:
+            bar.update(task, completed=step, total=steps, description=name)
+
+        if what == "axial":
+            from training.ablate import ablate_axial, axial_plan, lines_of
+
+            axial, notes = ablate_axial(axial_plan(steps), folder, runs, threads=threads, progress=show), []
+            lines = lines_of(axial)
+        elif what == NOTES:
+            from training.ablate_notes import ablate_notes, notes_plan
+            from training.ablate_notes import lines_of as notes_lines
+
+            axial, notes = [], ablate_notes(notes_plan(steps), folder, runs, threads=threads, progress=show)
+            lines = notes_lines(notes)
+        else:
+            _refuse(f"{what!r}: say axial or notes")
+    typer.echo("\n".join(lines))
+    if plot is not None:
+        from training.ablate_plot import draw
+
+        draw(plot, axial, notes)
 
 
 def main() -> None:

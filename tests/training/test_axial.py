@@ -80,8 +80,8 @@ def test_mirrored_crop_shows_the_bright_recess_on_the_other_side_with_the_other_
     crops: Crops, recipe: Recipe
 ) -> None:
     plain = placed(0.6, 0.6, crops.anchors[0])
-    straight = crop_sample(crops, 0, plain, recipe)
-    mirrored = crop_sample(crops, 0, Placement(plain.centre, plain.matrix, None, mirrored=True), recipe)
+    straight = crop_sample(crops, 0, plain)
+    mirrored = crop_sample(crops, 0, Placement(plain.centre, plain.matrix, None, mirrored=True))
     middle = straight.target.shape[1] / 2
     for sample, bright in ((straight, LEFT), (mirrored, RIGHT)):
         assert sample.image[0][sample.target == bright].mean() > 150
@@ -96,7 +96,7 @@ def test_exchanging_sides_twice_changes_nothing() -> None:
 
 def test_pixels_beyond_a_crop_belong_to_nobody(crops: Crops, recipe: Recipe) -> None:
     far = Placement(np.array([20.0, 20.0]), np.eye(2))
-    target = crop_sample(crops, 0, far, recipe).target
+    target = crop_sample(crops, 0, far).target
     assert (target == IGNORE).mean() > 0.3
 
 
@@ -134,7 +134,7 @@ def test_outlined_disc_keeps_its_area_in_the_window(recipe: Recipe) -> None:
 
 def test_seeds_of_training_validation_and_whole_studies_are_far_apart() -> None:
     first = sorted(FIRST_SEED.values())
-    assert min(np.diff(first)) >= 1_000_000
+    assert min(np.diff(first)) >= 500_000
 
 
 def test_depths_change_sides_with_the_mirror_and_never_with_anything_else(crops: Crops) -> None:

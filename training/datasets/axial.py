@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -66,6 +66,11 @@ class Settings(BaseModel):
     t1_pixel_mm: float = 0.6875
     typical_disc_width_mm: float = 52.0
     validation_crops: int = 64
+    flat_pictures: bool = False
+    """Simulated pictures are painted anew with one grey per label: a simulator without tissues, texture and scanner."""
+    unlabelled: str | None = None
+    """File of real slices that a network labelled (`training.self_training`)."""
+    unlabelled_share: float = Field(default=0.0, ge=0, le=1)
     augmentation: Augmentation = Augmentation()
 
 
@@ -100,6 +105,41 @@ class Outlined:
         return "disc_only" if self.quality == "poor" else "outlines"
 
 
+@dataclass(frozen=True)
+class SelfTaught:
+    """Real windows that nobody outlined: pictures (N, H, W), class numbers a network gave them (N, H, W) with IGNORE where it was
+    unsure, (row, column) of the posterior disc margin in all of them, edge of a pixel in mm, whose they are (N,).
+    """
+
+    images: FloatImage
+    labels: NDArray[np.int8]
+    anchor: NDArray[np.float64]
+    pixel_mm: float
+    patients: NDArray[np.str_]
+
+
+def load_self_taught(path: Path) -> SelfTaught:
+    """What `training.self_training` wrote. FileNotFoundError when it is not there."""
+    with np.load(path) as stored:
+        return SelfTaught(
+            images=stored["images"].astype(np.float32),
+            labels=stored["labels"],
+            anchor=stored["anchor"],
+            pixel_mm=float(stored["pixel_mm"]),
+            patients=stored["patients"],
+        )
+
+
+def painted_flat(crops: Crops) -> Crops:
+    """The crops with every label, the background too, in its own mean grey of that picture."""
+    images = np.empty_like(crops.images)
+    for picture, labels, flat in zip(crops.images, crops.labels, images, strict=True):
+        for value in np.unique(labels):
+            inside = labels == value
+            flat[inside] = round(float(picture[inside].mean()))
+    return replace(crops, images=images)
+
+
 def build(recipe: Recipe, split: str, rng: np.random.Generator, data: Path) -> Iterator[Sample]:
     """Samples of one split. "train" never ends; "validation" holds real slices and then crops; "test" real slices only.
 
@@ -109,8 +149,10 @@ def build(recipe: Recipe, split: str, rng: np.random.Generator, data: Path) -> I
     slices = [item for item in load_outlines(data, settings) if item.split == split]
     if split == "train":
         crops = load_crops(Path(settings.crops), "train") if settings.crops else None
+        crops = painted_flat(crops) if crops is not None and settings.flat_pictures else crops
         return _training(recipe, settings, slices, crops, rng)
-    crops = load_crops(Path(settings.crops), "validation") if settings.crops and split == "validation" else None
+    shown = settings.crops and split == "validation" and settings.validation_crops
+    crops = load_crops(Path(settings.crops), "validation") if settings.crops and shown else None
     return _fixed(recipe, settings, slices, crops)
 
 
@@ -221,18 +263,23 @@ def real_sample(item: Outlined, placement: Placement, recipe: Recipe) -> Sample:
     return Sample(image[None].astype(np.float32), target, recipe.grouping_index(item.grouping), item.patient)
 
 
-def crop_sample(crops: Crops, index: int, placement: Placement, recipe: Recipe) -> Sample:
+def crop_sample(crops: Crops, index: int, placement: Placement) -> Sample:
     """One phantom crop seen through a window; pixels beyond the crop are nobody's."""
+    return labelled_sample(crops.images[index], crops.labels[index], placement, f"phantom-{crops.seeds[index]}")
+
+
+def labelled_sample(picture: NDArray[Any], labels: NDArray[Any], placement: Placement, patient: str) -> Sample:
+    """A picture (H, W) with a class number for every pixel seen through a window; pixels beyond it are nobody's."""
     rows, columns = placement.positions(reading().window.rows_columns)
-    picture = _smoothed(crops.images[index].astype(np.float32), placement)
-    image = ndimage.map_coordinates(picture, [rows, columns], order=1, mode="nearest")
+    smooth = _smoothed(picture.astype(np.float32), placement)
+    image = ndimage.map_coordinates(smooth, [rows, columns], order=1, mode="nearest")
     nearest = np.rint(rows).astype(int), np.rint(columns).astype(int)
     height, width = picture.shape
     inside = (nearest[0] >= 0) & (nearest[0] < height) & (nearest[1] >= 0) & (nearest[1] < width)
-    labels = crops.labels[index][np.clip(nearest[0], 0, height - 1), np.clip(nearest[1], 0, width - 1)]
-    labels = swap_sides(labels) if placement.mirrored else labels
-    target = np.where(inside, labels.astype(np.int64), IGNORE)
-    return Sample(image[None].astype(np.float32), target, 0, f"phantom-{crops.seeds[index]}")
+    seen = labels[np.clip(nearest[0], 0, height - 1), np.clip(nearest[1], 0, width - 1)]
+    seen = swap_sides(seen) if placement.mirrored else seen
+    target = np.where(inside, seen.astype(np.int64), IGNORE)
+    return Sample(image[None].astype(np.float32), target, 0, patient)
 
 
 def _smoothed(picture: FloatImage, placement: Placement) -> FloatImage:
@@ -286,8 +333,13 @@ def _training(
     kinds = {kind: [item for item in slices if item.weighting == kind] for kind in ("t1", "t2")}
     augmentation = settings.augmentation
     showing = _showing_herniation(crops) if crops is not None else np.empty(0, dtype=np.int64)
+    taught = load_self_taught(Path(settings.unlabelled)) if settings.unlabelled else None
     while True:
-        if crops is None or rng.random() < settings.real_share:
+        if taught is not None and rng.random() < settings.unlabelled_share:
+            index = int(rng.integers(len(taught.images)))
+            placement = jittered(taught.pixel_mm, pixel, taught.anchor, augmentation, rng)
+            sample = labelled_sample(taught.images[index], taught.labels[index], placement, str(taught.patients[index]))
+        elif crops is None or rng.random() < settings.real_share:
             chosen = kinds["t2" if kinds["t2"] and rng.random() < settings.t2_share_of_real else "t1"]
             item = chosen[int(rng.integers(len(chosen)))]
             anchor = item.anchor[::-1]
@@ -296,7 +348,7 @@ def _training(
             picked = len(showing) > 0 and rng.random() < settings.herniation_share
             index = int(rng.choice(showing)) if picked else int(rng.integers(len(crops.images)))
             placement = jittered(crops.pixel_mm, pixel, crops.anchors[index], augmentation, rng)
-            sample = crop_sample(crops, index, placement, recipe)
+            sample = crop_sample(crops, index, placement)
         image = normalise(sample.image[0], recipe.input)
         image = normalise(degraded(image, pixel, augmentation, rng), recipe.input)
         yield Sample(image[None], sample.target, sample.partial, sample.patient)
@@ -313,6 +365,6 @@ def _fixed(recipe: Recipe, settings: Settings, slices: list[Outlined], crops: Cr
     samples = [real_sample(item, placed(item.pixel_mm, pixel, item.anchor[::-1]), recipe) for item in slices]
     if crops is not None:
         for index in range(min(settings.validation_crops, len(crops.images))):
-            samples.append(crop_sample(crops, index, placed(crops.pixel_mm, pixel, crops.anchors[index]), recipe))
+            samples.append(crop_sample(crops, index, placed(crops.pixel_mm, pixel, crops.anchors[index])))
     for sample in samples:
         yield Sample(normalise(sample.image[0], recipe.input)[None], sample.target, sample.partial, sample.patient)
