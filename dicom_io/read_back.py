@@ -36,14 +36,19 @@ def segment_masks(dataset: Dataset, volume: Volume) -> list[NDArray[np.bool_]]:
     """
     masks = [np.zeros(volume.grid.shape, dtype=bool) for _ in dataset.SegmentSequence]
     for frame in _frames(dataset):
-        rows, columns = frame.mask.shape
-        index = int(np.round(volume.grid.to_index(frame.to_lps(0.0, 0.0))[0]))
-        corners = [frame.to_lps(0.0, 0.0), frame.to_lps(rows - 1.0, columns - 1.0)]
-        expected = volume.grid.to_lps(np.array([[index, 0.0, 0.0], [index, rows - 1.0, columns - 1.0]]))
-        if not 0 <= index < volume.grid.shape[0] or not np.allclose(corners, expected, rtol=0, atol=_POSITION_MM):
-            raise ReadBackError("a frame of the segmentation lies on no source slice")
-        masks[frame.segment - 1][index] = frame.mask
+        masks[frame.segment - 1][_slice_of(frame, volume)] = frame.mask
     return masks
+
+
+def _slice_of(frame: _Frame, volume: Volume) -> int:
+    """Index of the slice of `volume` that a frame lies on, pixel on pixel. ReadBackError when there is none."""
+    rows, columns = frame.mask.shape
+    index = int(np.round(volume.grid.to_index(frame.to_lps(0.0, 0.0))[0]))
+    corners = [frame.to_lps(0.0, 0.0), frame.to_lps(rows - 1.0, columns - 1.0)]
+    expected = volume.grid.to_lps(np.array([[index, 0.0, 0.0], [index, rows - 1.0, columns - 1.0]]))
+    if not 0 <= index < volume.grid.shape[0] or not np.allclose(corners, expected, rtol=0, atol=_POSITION_MM):
+        raise ReadBackError("a frame of the segmentation lies on no source slice")
+    return index
 
 
 def segment_centroids(dataset: Dataset) -> dict[int, FloatArray]:
@@ -60,14 +65,29 @@ def check_segmentation(dataset: Dataset, volume: Volume, label_map: IntArray, va
 
     The middle of every segment must lie within a pixel of the label map's, by the places that the frames tell.
     """
-    masks, middles = segment_masks(dataset, volume), segment_centroids(dataset)
+    if len(dataset.SegmentSequence) != len(values):
+        raise ReadBackError(f"{len(dataset.SegmentSequence)} segments read back, {len(values)} were given")
+    left = np.where(np.isin(label_map, values), label_map, 0)  # what no frame has accounted for yet
+    seen = {number: (np.zeros(3), np.zeros(3), 0) for number in range(1, len(values) + 1)}
+    for frame in _frames(dataset):
+        if frame.segment not in seen:
+            raise ReadBackError(f"a frame read back belongs to segment {frame.segment}, which was not given")
+        index, value = _slice_of(frame, volume), values[frame.segment - 1]
+        if not np.array_equal(frame.mask, left[index] == value):
+            raise ReadBackError(f"segment {frame.segment} read back differs from the label map")
+        left[index][frame.mask] = 0
+        rows, columns = np.nonzero(frame.mask)
+        if len(rows):
+            told, given, count = seen[frame.segment]
+            here = np.array([index, rows.mean(), columns.mean()])
+            told = told + len(rows) * frame.to_lps(here[1], here[2])
+            given = given + len(rows) * volume.grid.to_lps(here[None])[0]
+            seen[frame.segment] = (told, given, count + len(rows))
+    if left.any():
+        raise ReadBackError("what was read back leaves out a part of the label map")
     pixel_mm = min(volume.grid.spacing[1:])
-    for number, (value, mask) in enumerate(zip(values, masks, strict=True), start=1):
-        expected = label_map == value
-        if not np.array_equal(mask, expected):
-            raise ReadBackError(f"segment {number} read back differs from the label map")
-        middle = volume.grid.to_lps(np.argwhere(expected).astype(np.float64)).mean(axis=0)
-        if not np.linalg.norm(middles[number] - middle) <= pixel_mm:
+    for number, (told, given, count) in seen.items():
+        if not count or not np.linalg.norm(told - given) <= pixel_mm * count:
             raise ReadBackError(f"segment {number} read back lies elsewhere in the patient")
 
 

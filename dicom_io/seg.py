@@ -163,14 +163,15 @@ def write_seg(
     check_referable(study, [volume])
     if label_map.shape != volume.grid.shape:
         raise ValueError(f"labels {label_map.shape} do not fit the grid {volume.grid.shape}")
-    present = [segment for segment in segments if np.any(label_map == segment.value)]
+    occurring = set(np.unique(label_map).tolist())
+    present = [segment for segment in segments if segment.value in occurring]
     if not present:
         raise ValueError("no segment has a voxel")
-    masks = np.stack([label_map == segment.value for segment in present], axis=-1).astype(np.uint8)
+    images = [_images(volume, label_map == item.value) for item in present]
     sources, names = _single_frames(source_datasets(study, volume), volume, result_key)
     dataset = hd.seg.Segmentation(
         source_images=sources,
-        pixel_array=masks,
+        pixel_array=_numbered(label_map, present),
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[_description(at + 1, item, result_key, number) for at, item in enumerate(present)],
         series_instance_uid=uid_from(
@@ -195,15 +196,21 @@ def write_seg(
     written = keep(
         dataset, path, lambda read: check_segmentation(read, volume, label_map, [item.value for item in present])
     )
-    images = tuple(_images(volume, label_map == item.value) for item in present)
     return WrittenSegmentation(
         written.path,
         written.sop_class_uid,
         written.sop_instance_uid,
         written.series_instance_uid,
         tuple(present),
-        images,
+        tuple(images),
     )
+
+
+def _numbered(label_map: IntArray, present: Sequence[Segment]) -> NDArray[np.uint16]:
+    """The label map with the number of each segment (from 1) in place of its value, 0 elsewhere."""
+    numbers = np.zeros(int(label_map.max()) + 1, dtype=np.uint16)
+    numbers[[item.value for item in present]] = np.arange(1, len(present) + 1)
+    return numbers[label_map]
 
 
 def _images(volume: Volume, mask: NDArray[np.bool_]) -> tuple[SourceInstance, ...]:

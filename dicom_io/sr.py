@@ -105,7 +105,7 @@ def write_sr(
         raise ValueError("a structured report needs at least one finding")
     sources = {header.SOPInstanceUID: header for volume in volumes for header in source_datasets(study, volume)}
     used = _used(findings, sources)
-    evidence = [*used, *(_reference(segmentation.path) for segmentation in segmentations)]
+    evidence = [*used, *(_reference(segmentation, study) for segmentation in segmentations)]
     context = hd.sr.ObservationContext(observer_device_context=_observer(result_key))
     report = hd.sr.MeasurementReport(
         observation_context=context,
@@ -156,11 +156,14 @@ def _used(findings: Sequence[ReportedFinding], sources: dict[str, Dataset]) -> l
     return [sources[uid] for uid in used] or list(sources.values())
 
 
-def _reference(path: Path) -> Dataset:
+def _reference(segmentation: WrittenSegmentation, study: Study) -> Dataset:
     """What a report needs to know of a SEG that this program wrote."""
-    from pydicom import dcmread
-
-    return dcmread(path, stop_before_pixels=True)
+    header = Dataset()
+    header.StudyInstanceUID = study.study_instance_uid
+    header.SeriesInstanceUID = segmentation.series_instance_uid
+    header.SOPClassUID = segmentation.sop_class_uid
+    header.SOPInstanceUID = segmentation.sop_instance_uid
+    return header
 
 
 def _group(finding: ReportedFinding, known: set[str], result_key: str) -> Any:
