@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,12 +101,15 @@ class Reading:
     label_maps: tuple[LabelMap, ...] = ()
 
     def save(
-        self, out_dir: Path | str, formats: tuple[str, ...] = ("json", "html", "pdf", "seg", "sr")
+        self,
+        out_dir: Path | str,
+        formats: tuple[str, ...] = ("json", "html", "pdf", "seg", "sr"),
+        progress: Callable[[str], None] | None = None,
     ) -> tuple[Path, ...]:
-        """Write the report in `formats` into `out_dir`, whole or not at all; returns the files."""
+        """Write the report in `formats` into `out_dir`, whole or not at all; returns the files. `progress` hears each step begin."""
         from inference.save import save_reading
 
-        return save_reading(self, Path(out_dir), formats)
+        return save_reading(self, Path(out_dir), formats, progress)
 
 
 class _Steps:
@@ -156,12 +160,14 @@ def analyze(
         return _abstained(study, engine, exam, first_read, "NOT_LUMBAR", reason, language)
     steps.begin("axial slices")
     axial_stacks = study.with_role(*_AXIAL_ROLES)
-    axial = segment_axial(axial_stacks, spine.discs, engine.axial, engine.recess)
+    with ThreadPoolExecutor(1) as beside:  # the planes are compared on one core while the networks read on another
+        compared = beside.submit(_compare_planes, stack, axial_stacks)
+        axial = segment_axial(axial_stacks, spine.discs, engine.axial, engine.recess)
     steps.begin("findings")
     on_t1 = _read_axial_t1(study, spine, axial, engine)
     findings, withheld = read_levels(spine.discs, axial, engine.axial.card, axial_t2=bool(axial_stacks), axial_t1=on_t1)
     findings, withheld = withhold_at_gaps(findings, withheld, axial)
-    findings, withheld, sides = withhold_unsafe(findings, withheld, _compare_planes(stack, axial_stacks))
+    findings, withheld, sides = withhold_unsafe(findings, withheld, compared.result())
     steps.begin("correlation")
     imaging = imaging_from_report(findings, withheld, numbering=spine.numbering)
     assessment = assess(exam, imaging, first_read, findings, withheld, language=language)

@@ -174,26 +174,27 @@ def analyze(
 
         require_extra()
     examination, first = _exam_of(exam), _first_read_of(first_read)
-    talk.say("reading the study's files")
-    outcomes = _outcomes(study)
-    if len(outcomes) > 1 and (examination or first):
-        raise BadOptionError(
-            f"the input holds {len(outcomes)} studies; an examination or a first read belongs to one of them"
-        )
-    engine: Engine | None = None
+    absent = next((path for path in study if not path.exists()), None)
+    if absent is not None:
+        raise BadOptionError(f"{absent}: no such file or folder; check the path")
     codes: list[int] = []
     printed: list[str] = []
-    for folder, outcome in zip(_folders(out, outcomes), outcomes, strict=True):
-        from dicom_io.study import Study
-        from inference.analyze import Engine
+    import dicom_io
+    from inference.ahead import engine_ahead
 
-        if isinstance(outcome, Study) and engine is None:
-            talk.say("loading the networks")
-            engine = Engine.load(device=device)
-        reading = _read_one(talk, outcome, examination, first, engine, language)
-        files = reading.save(folder, wanted) if folder else ()
-        codes.append(ABSTAINED if reading.report.status == "abstained" else DONE)
-        _tell(talk, _as_saved(reading.report, files), files, as_json, printed)
+    dicom_io.prepare()  # the decoders are loaded while the rest is
+    with engine_ahead(device, wanted if out else ()) as engine:
+        talk.say("reading the study's files and loading the networks")
+        outcomes = _outcomes(study)
+        if len(outcomes) > 1 and (examination or first):
+            raise BadOptionError(
+                f"the input holds {len(outcomes)} studies; an examination or a first read belongs to one of them"
+            )
+        for folder, outcome in zip(_folders(out, outcomes), outcomes, strict=True):
+            reading = _read_one(talk, outcome, examination, first, engine, language)
+            files = reading.save(folder, wanted) if folder else ()
+            codes.append(ABSTAINED if reading.report.status == "abstained" else DONE)
+            _tell(talk, _as_saved(reading.report, files), files, as_json, printed)
     if as_json:
         typer.echo(printed[0] if len(printed) == 1 else "[" + ",\n".join(printed) + "]")
     return DONE if DONE in codes else ABSTAINED
@@ -215,7 +216,7 @@ def _read_one(
     outcome: Study | NoUsableSeries,
     exam: Exam | ExamVersions | None,
     first_read: FirstRead | None,
-    engine: Engine | None,
+    engine: Callable[[], Engine],
     language: str,
 ) -> Reading:
     from dicom_io.study import Study
@@ -224,7 +225,7 @@ def _read_one(
     if not isinstance(outcome, Study):
         return abstain(outcome, exam=exam, first_read=first_read, language=language)
     with talk.progress(f"study {outcome.patient.pseudonym}") as progress:
-        return analyze(outcome, exam=exam, first_read=first_read, engine=engine, progress=progress, language=language)
+        return analyze(outcome, exam=exam, first_read=first_read, engine=engine(), progress=progress, language=language)
 
 
 def _as_saved(report: Report, files: Sequence[Path]) -> Report:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,15 +37,28 @@ _QUANTITY: dict[tuple[str, str], Quantity] = {
 }
 
 
-def save_reading(reading: Reading, folder: Path, formats: Sequence[str]) -> tuple[Path, ...]:
+_SHOWING = frozenset({"html", "pdf", "sc"})
+"""Formats that show the key pictures."""
+
+
+def save_reading(
+    reading: Reading, folder: Path, formats: Sequence[str], progress: Callable[[str], None] | None = None
+) -> tuple[Path, ...]:
     """Write `reading` in `formats` (json, html, pdf, seg, sr, sc, fhir) into `folder`, whole or not at all; returns the files.
 
-    Files of an earlier result in the folder are replaced. Raises OSError when the folder cannot be written.
+    Files of an earlier result in the folder are replaced. `progress` hears each step as it begins. Raises OSError when the
+    folder cannot be written.
     """
+    begin = progress or (lambda step: None)
     folder.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=".recess-", dir=folder))
     try:
-        report = _dicom_objects(reading, partial, formats)
+        with ThreadPoolExecutor(1) as beside:  # pictures are drawn while DICOM objects are encoded
+            drawn = beside.submit(_draw, reading) if _SHOWING & set(formats) else None
+            report = _dicom_objects(reading, partial, formats, begin)
+        if drawn is not None:
+            drawn.result()
+        begin("page and PDF")
         _documents(reading, report, partial, formats)
         written = sorted(path.relative_to(partial) for path in partial.rglob("*") if path.is_file())
         for name in written:
@@ -53,6 +67,14 @@ def save_reading(reading: Reading, folder: Path, formats: Sequence[str]) -> tupl
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return tuple(folder / name for name in written)
+
+
+def _draw(reading: Reading) -> None:
+    """Have every key picture drawn: page, PDF and image files take them from there."""
+    from inference.render.overlay import picture_png
+
+    for picture in reading.pictures:
+        picture_png(picture)
 
 
 def _documents(reading: Reading, report: Report, folder: Path, formats: Sequence[str]) -> None:
@@ -70,7 +92,7 @@ def _documents(reading: Reading, report: Report, folder: Path, formats: Sequence
         from inference.render.pdf import render_pdf
 
         (folder / "report.pdf").write_bytes(render_pdf(report, reading.pictures))
-    if {"html", "pdf", "sc"} & set(formats) and reading.pictures:
+    if _SHOWING & set(formats) and reading.pictures:
         from inference.render.overlay import picture_png
 
         (folder / "images").mkdir()
@@ -79,12 +101,14 @@ def _documents(reading: Reading, report: Report, folder: Path, formats: Sequence
             (folder / "images" / name).write_bytes(picture_png(picture))
 
 
-def _dicom_objects(reading: Reading, folder: Path, formats: Sequence[str]) -> Report:
+def _dicom_objects(reading: Reading, folder: Path, formats: Sequence[str], begin: Callable[[str], None]) -> Report:
     """Write SEG, SR and captures; returns the report, with a warning where they could not be written."""
     if not {"seg", "sr", "sc"} & set(formats) or reading.study is None or not reading.label_maps:
         return reading.report
     try:
+        begin("segmentations")
         segmentations = _write_segs(reading, folder) if "seg" in formats else ()
+        begin("structured report")
         if "sr" in formats:
             _write_sr(reading, folder, segmentations)
         if "sc" in formats:

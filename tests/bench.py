@@ -33,7 +33,7 @@ def run_whole(study: Path, out: Path, device: str) -> tuple[float, float, int]:
 
 
 def run_steps(study: Path, device: str) -> dict[str, float]:
-    """Seconds of reading, loading the networks and each step of `analyze`, in one process."""
+    """Seconds of reading, loading the networks and each step of `analyze` and of saving, one after the other."""
     from dicom_io import read_study
     from inference.analyze import Engine, analyze
 
@@ -45,7 +45,9 @@ def run_steps(study: Path, device: str) -> dict[str, float]:
     engine = Engine.load(device)
     seconds["load networks"] = time.perf_counter() - start
     marks: list[tuple[str, float]] = []
-    analyze(read, engine=engine, progress=lambda name, _: marks.append((name, time.perf_counter())))
+    reading = analyze(read, engine=engine, progress=lambda name, _: marks.append((name, time.perf_counter())))
+    with tempfile.TemporaryDirectory() as folder:
+        reading.save(folder, progress=lambda name: marks.append((f"save: {name}", time.perf_counter())))
     marks.append(("end", time.perf_counter()))
     for (name, begin), (_, end) in itertools.pairwise(marks):
         seconds[name] = end - begin
