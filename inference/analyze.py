@@ -66,7 +66,7 @@ class Engine:
     @property
     def models(self) -> tuple[ModelUsed, ...]:
         """What the networks learned from, as the report names it."""
-        cards = [self.sagittal.card, self.axial.card, self.recess.card]
+        cards = [*self.sagittal.cards, *self.axial.cards, *self.recess.cards]
         cards += [reader.card for reader in (self.notes, self.grader) if reader]
         return tuple(
             ModelUsed(

@@ -43,7 +43,9 @@ def shipped_models() -> dict[str, str]:
     from models.weights import load_card
 
     names = (*NETWORKS, *(["notes"] if fits("notes") else []), GRADER)
-    return {name: load_card(name).sha256 for name in names}
+    cards = [load_card(name) for name in names]
+    cards += [load_card(card.partner) for card in cards if card.partner is not None]
+    return {card.name: card.sha256 for card in cards}
 
 
 def _versions() -> Check:

@@ -5,7 +5,7 @@ Training and reading call the same function, with the numbers of the model's car
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,14 @@ _FLAT_RANGE = 1e-6
 class InputSpec(BaseModel):
     """Pixel size in mm, the percentiles of the image that become 0 and 1 (values are clipped to -0.5..1.5), and context.
 
+    `unit` "deviation" takes the mean as 0 and the standard deviation as 1 instead, and clips nothing.
     With `context_mm` a network sees three channels: a slice between those that lie about so many mm before and after it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     spacing_mm: float = Field(gt=0)
+    unit: Literal["percentiles", "deviation"] = "percentiles"
     low_percentile: float = Field(default=1.0, ge=0, le=100)
     high_percentile: float = Field(default=99.0, ge=0, le=100)
     context_mm: float | None = Field(default=None, gt=0)
@@ -40,19 +42,23 @@ class InputSpec(BaseModel):
 
 
 def normalise(image: NDArray[Any], spec: InputSpec) -> NDArray[np.float32]:
-    """`image` (any shape, any units) as float32 with its low percentile at 0 and its high percentile at 1.
+    """`image` (any shape, any units) as float32 with its low percentile at 0 and its high percentile at 1, or as `unit` says.
 
-    Not-a-number pixels are taken as the low value. A flat image gives zeros.
+    Not-a-number pixels are taken as what becomes 0. A flat image gives zeros.
     """
     values = np.asarray(image, dtype=np.float32)
     finite = values[np.isfinite(values)]
     if finite.size == 0:
         return np.zeros(values.shape, dtype=np.float32)
-    low, high = np.percentile(finite, (spec.low_percentile, spec.high_percentile))
+    if spec.unit == "deviation":
+        low = finite.mean(dtype=np.float64)
+        high = low + finite.std(dtype=np.float64)
+    else:
+        low, high = np.percentile(finite, (spec.low_percentile, spec.high_percentile))
     if high - low < _FLAT_RANGE * max(1.0, abs(float(high))):
         return np.zeros(values.shape, dtype=np.float32)
     scaled = (np.where(np.isfinite(values), values, low) - low) / (high - low)
-    return np.clip(scaled, -0.5, 1.5).astype(np.float32)
+    return (scaled if spec.unit == "deviation" else np.clip(scaled, -0.5, 1.5)).astype(np.float32)
 
 
 def with_context(planes: NDArray[Any], step_mm: float, spec: InputSpec) -> NDArray[np.float32]:

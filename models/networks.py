@@ -27,6 +27,8 @@ class NetworkSpec(BaseModel):
     channels: tuple[int, ...] = (16, 32, 64, 128, 256)
     residual_units: int = Field(default=2, ge=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    norm: Literal["instance", "batch"] = "instance"
+    """Normalisation between the layers of a "unet"."""
     members: int = Field(default=1, ge=1)
 
     @model_validator(mode="after")
@@ -90,6 +92,7 @@ def build(spec: NetworkSpec | GraderSpec) -> nn.Module:
             strides=(2,) * (levels - 1),
             num_res_units=spec.residual_units,
             dropout=spec.dropout,
+            norm=spec.norm,
         )
     else:
         network = DynUNet(

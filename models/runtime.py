@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.intensity import with_context
+from models.intensity import normalise, with_context
 from models.networks import NetworkSpec
 from models.weights import CARDS, WEIGHTS, Card, WeightsError, load_card, load_network
 
@@ -63,12 +63,17 @@ class Segmenter:
     engine: str
     fallbacks: list[str] = field(default_factory=list)
     batch: int = 4
+    partner: Segmenter | None = None
 
     @classmethod
     def load(cls, name: str, device: str = "auto", *, cards: Path = CARDS, weights: Path = WEIGHTS) -> Segmenter:
-        """The shipped network `name` on `device`. Raises WeightsError or DeviceUnavailableError."""
+        """The shipped network `name` with its partner on `device`. Raises WeightsError or DeviceUnavailableError."""
         card = load_card(name, cards)
-        return cls.of(card, load_network(card, weights), device)
+        loaded = cls.of(card, load_network(card, weights), device)
+        if card.partner is not None:
+            loaded.partner = cls.load(card.partner, device, cards=cards, weights=weights)
+            loaded.partner.fallbacks = loaded.fallbacks
+        return loaded
 
     @classmethod
     def of(cls, card: Card, network: Any, device: str = "cpu") -> Segmenter:
@@ -93,6 +98,11 @@ class Segmenter:
         )
 
     @property
+    def cards(self) -> tuple[Card, ...]:
+        """The card of this network and that of its partner."""
+        return self.card, *(self.partner.cards if self.partner is not None else ())
+
+    @property
     def spacing_mm(self) -> float:
         """Pixel size the network expects."""
         return self.card.input.spacing_mm
@@ -100,11 +110,19 @@ class Segmenter:
     def plane_probabilities(self, planes: NDArray[Any], step_mm: float = 1.0) -> NDArray[np.float32]:
         """Class probabilities (S, K, R, C) of normalised slices (S, R, C) that follow each other every `step_mm`.
 
-        One slice alone (S = 1) is its own context. The mean over the sizes (`scales`) that the card names.
+        One slice alone (S = 1) is its own context. The mean over the sizes (`scales`) that the card names, and that of both
+        networks where the card names a partner.
         """
         images = with_context(planes, step_mm, self.card.input)
         scales = self.card.input.scales
-        return np.mean([self._at_scale(images, scale) for scale in scales], axis=0, dtype=np.float32)
+        own: NDArray[np.float32] = np.mean(
+            [self._at_scale(images, scale) for scale in scales], axis=0, dtype=np.float32
+        )
+        if self.partner is not None:
+            planes = normalise(planes, self.partner.card.input)
+            own += self.partner.plane_probabilities(planes, step_mm)
+            own /= 2
+        return own
 
     def probabilities(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """Class probabilities (N, K, H, W) of normalised images (N, C, H, W), any H and W.

@@ -45,6 +45,8 @@ class Card(BaseModel):
     command: str
     metrics: dict[str, Any] = Field(default_factory=dict)
     heads: dict[str, LogisticHead] = Field(default_factory=dict)
+    partner: str | None = None
+    """Another network for the same classes and pixels, whose probabilities are averaged with this one's on whole slices."""
     constants: dict[str, float] = Field(default_factory=dict)
     """Other numbers fitted with the network (temperature, slope and offset of a measure), by name."""
 

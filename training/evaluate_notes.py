@@ -184,8 +184,11 @@ def side_lines(scored: Scored, part: int = -1) -> list[str]:
     return lines
 
 
-def calibration_lines(scored: Scored) -> list[str]:
-    """Calibration of the probability of a protrusion or worse, each fold by a head fitted on the other folds' scores."""
+def held_out_chances(scored: Scored) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Levels (M,) that the notes name or state free, and their probability (M,) of a protrusion or worse.
+
+    Each fold's probabilities come from a head that was fitted on the other folds' scores.
+    """
     known = np.flatnonzero(scored.kinds != UNLABELLED)
     truth = scored.kinds[known] == HERNIATION
     chance = np.zeros(len(known))
@@ -194,6 +197,13 @@ def calibration_lines(scored: Scored) -> list[str]:
         held = scored.fold[known] == number
         head = logistic_head(SCORES[1:], rows[~held], truth[~held])
         chance[held] = [head.probability(dict(zip(SCORES[1:], row, strict=True))) for row in rows[held]]
+    return known, chance
+
+
+def calibration_lines(scored: Scored) -> list[str]:
+    """Calibration of the probability of a protrusion or worse, each fold by a head fitted on the other folds' scores."""
+    known, chance = held_out_chances(scored)
+    truth = scored.kinds[known] == HERNIATION
     edges = np.quantile(chance, np.linspace(0, 1, 6))
     place = np.clip(np.searchsorted(edges, chance, side="right") - 1, 0, 4)
     error = sum(abs(chance[place == k].mean() - truth[place == k].mean()) * (place == k).mean() for k in range(5))

@@ -16,8 +16,8 @@ from models.runtime import choose_device
 from models.weights import Card, load_network, model_names
 
 
-def _segmenter(kind: str = "unet") -> Segmenter:
-    torch.manual_seed(0)
+def _segmenter(kind: str = "unet", seed: int = 0) -> Segmenter:
+    torch.manual_seed(seed)
     spec = NetworkSpec.model_validate({"kind": kind, "out_channels": 3, "channels": [4, 8, 16], "residual_units": 1})
     card = Card(
         name="toy",
@@ -37,6 +37,29 @@ def test_probabilities_of_an_odd_sized_image_have_its_size_and_sum_to_one(kind: 
     probabilities = _segmenter(kind).probabilities(images)
     assert probabilities.shape == (5, 3, 37, 50)
     assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+def test_a_partner_is_averaged_in_with_its_own_scale_of_intensities() -> None:
+    alone, partner = _segmenter(), _segmenter(seed=1)
+    deviation = InputSpec(spacing_mm=1.0, unit="deviation")
+    partner.card = partner.card.model_copy(update={"name": "other", "input": deviation})
+    planes = np.random.default_rng(4).normal(3, 2, size=(3, 32, 32)).astype(np.float32)
+    own = alone.plane_probabilities(planes)
+    others = partner.plane_probabilities(normalise(planes, deviation))
+    assert not np.allclose(own, others, atol=1e-3)
+    alone.partner = partner
+    assert np.allclose(alone.plane_probabilities(planes), (own + others) / 2, atol=1e-6)
+    assert [card.name for card in alone.cards] == ["toy", "other"]
+
+
+def test_deviations_do_not_depend_on_the_scanner_s_units() -> None:
+    spec = InputSpec(spacing_mm=1.0, unit="deviation")
+    image = np.random.default_rng(5).normal(100, 30, size=(40, 30)).astype(np.float32)
+    scaled = normalise(image, spec)
+    assert scaled.mean() == pytest.approx(0, abs=1e-5)
+    assert scaled.std() == pytest.approx(1, abs=1e-4)
+    assert np.allclose(scaled, normalise(7 * image + 400, spec), atol=1e-4)
+    assert not normalise(np.full((4, 4), 9.0), spec).any()
 
 
 def test_batch_size_changes_no_answer() -> None:

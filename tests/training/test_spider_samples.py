@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models.intensity import InputSpec, with_context
-from training.datasets.augment import Strength, change_intensity, place
+from training.datasets.augment import Strength, change_brightness, change_intensity, place
 from training.datasets.spider import build
 from training.recipes import Recipe, load_recipe
 
@@ -71,6 +71,31 @@ def test_labels_move_with_the_picture() -> None:
     for _ in range(10):
         moved, labels = place(image, target, (100, 80), Strength(), rng)
         assert np.mean((moved > 0.5) != (labels[None] == 1)) < 0.02
+
+
+def test_bent_labels_stay_on_their_picture_and_the_whole_column_stays_in_the_window() -> None:
+    image = np.zeros((1, 120, 60), dtype=np.float32)
+    target = np.zeros((120, 60), dtype=np.int64)
+    image[:, 20:100, 20:40] = target[20:100, 20:40] = 1
+    rng = np.random.default_rng(4)
+    bent = Strength(rotation_deg=5.0, scale=(0.95, 1.05), elastic=1.5)
+    for _ in range(10):
+        moved, labels = place(image, target, (160, 120), bent, rng, whole=True)
+        assert labels.sum() == pytest.approx(80 * 20, rel=0.25)
+        assert np.mean((moved[0] > 0.5) == (labels > 0)) > 0.99
+    straight = place(image, target, (160, 120), Strength(rotation_deg=0, scale=(1, 1), stretch=0), rng, whole=True)[1]
+    assert straight.sum() == 80 * 20
+
+
+def test_brightness_changes_keep_the_mean_of_standardised_pictures_near_zero() -> None:
+    rng = np.random.default_rng(5)
+    image = rng.normal(size=(3, 64, 64)).astype(np.float32)
+    plain = Strength(bias=0, noise=0)
+    assert np.allclose(change_brightness(image, plain, rng), image, atol=1e-6)
+    changed = change_brightness(image, Strength(gain=0.25, offset=0.15, bias=0.2, noise=0.1), rng)
+    assert abs(float(changed.mean())) < 0.2
+    assert 0.6 < float(changed.std()) < 1.6
+    assert not np.allclose(changed, image, atol=0.05)
 
 
 def test_all_channels_get_the_same_tone_and_shading() -> None:

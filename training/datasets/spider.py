@@ -23,7 +23,7 @@ from scipy import ndimage
 from configs import anatomy
 from models.intensity import normalise, with_context
 from training.datasets import Sample
-from training.datasets.augment import Strength, change_intensity, place
+from training.datasets.augment import Strength, change_brightness, change_intensity, place
 from training.recipes import Recipe
 
 Split = Literal["train", "validation", "test"]
@@ -57,6 +57,8 @@ class Settings(BaseModel):
     """Part of the slab samples that are their own context, as a slice without neighbours is; needs context in the input."""
     neighbours_apart: tuple[int, int] = (1, 5)
     """Fewest and most slab slices (0.9 mm) between a slice and its context in training: from SPACE to routine spacing."""
+    whole_column: bool = False
+    """Windows lie around the middle of the column, instead of around a chance point of it."""
     light_share: float = Field(default=0.0, ge=0, le=1)
     """Part of the slab samples left nearly as they are: no new surroundings, one slice, `light` augmentation."""
     augmentation: Strength = Strength()
@@ -187,14 +189,18 @@ def build(recipe: Recipe, split: Split, rng: np.random.Generator, data: Path) ->
         strength = settings.augmentation
         if labelled and rng.random() < settings.whole_share:
             image, target, patient = _whole_sample(labelled, recipe, settings, rng)
+            strength = settings.light if settings.whole_column else strength
         elif settings.light_share > 0 and rng.random() < settings.light_share:
             image, target, patient = _slab_sample(mine, [], recipe, settings, rng)
             strength = settings.light
         else:
             image, target, patient = _slab_sample(mine, surroundings, recipe, settings, rng)
-        image, target = place(image, target, settings.size, strength, rng)
-        image = change_intensity(image, strength, rng)
-        yield Sample(normalise(image, recipe.input), target.astype(np.int64), patient=str(patient))
+        image, target = place(image, target, settings.size, strength, rng, whole=settings.whole_column)
+        if recipe.input.unit == "deviation":
+            image = change_brightness(image, strength, rng)
+        else:
+            image = normalise(change_intensity(image, strength, rng), recipe.input)
+        yield Sample(image, target.astype(np.int64), patient=str(patient))
 
 
 def _flat(slab: Slab, recipe: Recipe) -> _FlatSlab:
