@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 
-from inference.provenance import GRADER, NETWORKS, software
+from inference.provenance import GRADER, NETWORKS, NOTES, software
 
 _NEEDED_FREE_BYTES = 2 * 1024**3  # originals, decoded pixels and results of one large study
 _SYNTAXES = {
@@ -42,7 +42,7 @@ def shipped_models() -> dict[str, str]:
     from models.mirror_scores import fits
     from models.weights import load_card
 
-    names = (*NETWORKS, *(["notes"] if fits("notes") else []), GRADER)
+    names = (*NETWORKS, *([NOTES] if fits(NOTES) else []), GRADER)
     cards = [load_card(name) for name in names]
     cards += [load_card(card.partner) for card in cards if card.partner is not None]
     return {card.name: card.sha256 for card in cards}

@@ -19,6 +19,8 @@ from inference.report import Report, SiteNumbers, Software
 
 NETWORKS = ("sagittal", "axial", "axial_recess")
 """The networks that segment, in the order of `Engine`."""
+NOTES = "notes"
+"""The network that radiologists' notes taught; it reads the maps of the axial one."""
 GRADER = "disc_grades"
 """The network that grades discs."""
 _LIBRARIES = ("torch", "monai", "numpy", "scipy", "pydicom", "highdicom", "pydantic")

@@ -35,19 +35,20 @@ class MirrorReader:
     network: nn.Module
 
     @classmethod
-    def load(cls, name: str = "notes", *, cards: Path = CARDS, weights: Path = WEIGHTS) -> MirrorReader:
-        """The shipped network. WeightsError when it is missing, or was taught on the maps of another axial network."""
+    def load(cls, name: str, *, cards: Path = CARDS, weights: Path = WEIGHTS) -> MirrorReader:
+        """The shipped network `name`. WeightsError when it is missing, or was taught on the maps of another network."""
         card = load_card(name, cards)
-        taught, shipped = reads(card), load_card("axial", cards).sha256
-        if taught != shipped:
-            raise WeightsError(
-                f"{name} was taught on maps of the axial network {taught[:12]}, but {shipped[:12]} is installed; "
-                f"restore both from one release, or run recess-train fit {name} --ship"
-            )
+        for other, taught in reads(card).items():
+            shipped = load_card(other, cards).sha256
+            if taught != shipped:
+                raise WeightsError(
+                    f"{name} was taught on maps of the {other} network {taught[:12]}, but {shipped[:12]} is installed; "
+                    f"restore both from one release, or run recess-train fit {name} --ship"
+                )
         return cls(card, load_network(card, weights))
 
     @classmethod
-    def load_fitting(cls, name: str = "notes") -> MirrorReader | None:
+    def load_fitting(cls, name: str) -> MirrorReader | None:
         """The shipped network, or None where none ships or it was taught on the maps of another axial network.
 
         WeightsError when it is damaged.
@@ -72,11 +73,14 @@ class MirrorReader:
         )
 
 
-def fits(name: str = "notes") -> bool:
-    """Whether a network of that name ships and was taught on the maps of the shipped axial network."""
-    return name in model_names() and reads(load_card(name)) == load_card("axial").sha256
+def fits(name: str) -> bool:
+    """Whether a network of that name ships and was taught on the maps of the networks that ship."""
+    return name in model_names() and all(load_card(o).sha256 == taught for o, taught in reads(load_card(name)).items())
 
 
-def reads(card: Card) -> str:
-    """SHA-256 of the axial network whose maps the network of `card` was taught on."""
-    return str(card.metrics.get("reads", {}).get("axial", ""))
+def reads(card: Card) -> dict[str, str]:
+    """Name and SHA-256 of each network whose maps the network of `card` was taught on. WeightsError when the card names none."""
+    named = card.metrics.get("reads")
+    if not named:
+        raise WeightsError(f"card {card.name!r} does not say on whose maps the network was taught")
+    return {str(name): str(digest) for name, digest in named.items()}

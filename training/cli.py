@@ -12,17 +12,13 @@ from typing import Annotated, Any
 
 import typer
 
+from inference.provenance import GRADER, NOTES
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train and measure the networks of recess.")
 
 _DATA_HELP = "Folder of training data; default: environment variable RECESS_DATA, else ../shared/data."
 DataOption = Annotated[Path | None, typer.Option("--data", help=_DATA_HELP)]
 RunsOption = Annotated[Path, typer.Option("--runs", help="Folder for checkpoints and caches.")]
-
-
-GRADER = "disc_grades"
-"""The recipe that is no segmentation: `fit` hands it to the disc grader."""
-NOTES = "notes"
-"""The recipe of the mirror network, which radiologists' notes teach."""
 
 
 def data_folder(given: Path | None) -> Path:

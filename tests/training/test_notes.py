@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from inference.canal_pose import MAPS, canal_pose, pose_of, posed_maps
+from inference.provenance import NOTES
 from inference.segment import class_names
 from models.calibration import logistic
 from models.mirror import SCORES, MirrorEnsemble, trunk_scores
@@ -248,7 +249,7 @@ def test_figures_count_wrong_sides_and_what_was_withheld() -> None:
 
 
 def test_the_shipped_network_reads_the_shipped_axial_network_and_swaps_sides() -> None:
-    reader = MirrorReader.load()
+    reader = MirrorReader.load(NOTES)
     image, probabilities = window(bump_column=97.0)
     straight = posed_maps(image, probabilities, class_names(), 0.6)
     left, right = reader.read(straight), reader.read(straight[..., ::-1])

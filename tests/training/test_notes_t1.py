@@ -13,6 +13,7 @@ from dicom_io.study import Stack
 from inference.axial_t1 import T1Herniation, read_axial_t1
 from inference.canal_pose import MAPS, canal_pose
 from inference.grade import REAL, read_level
+from inference.provenance import NOTES
 from inference.segment import AxialReading, AxialSlice, Window, class_names
 from inference.sizes import Missing
 from models.calibration import LogisticHead
@@ -124,8 +125,8 @@ def test_a_network_taught_on_the_maps_of_another_axial_network_is_not_used(reade
     write_card(card, tmp_path)
     write_card(load_card("axial"), tmp_path)
     maps = np.zeros((len(MAPS), canal_pose().maps.rows, canal_pose().maps.columns))
-    assert not MirrorReader.load(cards=tmp_path, weights=tmp_path).read(maps).side_told
+    assert not MirrorReader.load(NOTES, cards=tmp_path, weights=tmp_path).read(maps).side_told
     write_card(card.model_copy(update={"metrics": {"reads": {"axial": "0" * 64}}}), tmp_path)
-    assert reads(load_card("notes", tmp_path)) == "0" * 64
+    assert reads(load_card(NOTES, tmp_path)) == {"axial": "0" * 64}
     with pytest.raises(WeightsError, match="recess-train fit notes --ship"):
-        MirrorReader.load(cards=tmp_path, weights=tmp_path)
+        MirrorReader.load(NOTES, cards=tmp_path, weights=tmp_path)
