@@ -21,10 +21,10 @@ from inference.clinical_words import say
 from inference.exam import Exam
 from inference.exam_versions import ExamVersions, check_patient
 from inference.first_read import FirstRead
-from inference.grade import read_levels, without_level
+from inference.grade import read_levels
 from inference.localize import Localization, locate_discs
 from inference.provenance import GRADER, NETWORKS, NOTES, result_key, software
-from inference.report import ModelUsed, Report, ReportWarning, Runtime, Withheld
+from inference.report import ModelUsed, Report, ReportWarning, Runtime
 from inference.roots import Imaging, imaging_from_report
 from inference.segment import AxialReading, LabelMap, reading, segment_axial
 from inference.side_check import SideCheck, check_sides, withhold_at_gaps, withhold_unsafe
@@ -145,9 +145,15 @@ def analyze(
     steps.begin("levels")
     sagittal = study.with_role(*_SAGITTAL_ROLES)
     if not sagittal:
-        reason = "no usable sagittal series: levels cannot be named"
-        withheld = without_level() if study.with_role(*_AXIAL_ROLES) else ()
-        return _abstained(study, engine, exam, first_read, "NO_SAGITTAL", reason, language, withheld)
+        return _abstained(
+            study,
+            engine,
+            exam,
+            first_read,
+            "NO_SAGITTAL",
+            "no usable sagittal series: levels cannot be named",
+            language,
+        )
     spine, stack = _find_spine(sagittal, engine)
     if not spine.lumbar:
         reason = f"not read as a lumbar spine: {spine.lumbar_reason}"
@@ -166,10 +172,9 @@ def analyze(
     imaging = imaging_from_report(findings, withheld, numbering=spine.numbering)
     assessment = assess(exam, imaging, first_read, findings, withheld, language=language)
     report = Report(
-    findings, withheld, doubted = withhold_doubtful(findings, withheld, study_doubts(study, spine, stack, axial))
         **_provenance(study.manifest_sha256, engine, exam, first_read, language),
         study=study_read(study, spine.numbering),
-        warnings=warnings_of((*study.warnings, *study.excluded, *stack.warnings, *spine.warnings, *sides, *doubted)),
+        warnings=warnings_of((*study.warnings, *study.excluded, *stack.warnings, *spine.warnings, *sides)),
         levels=tuple(level_read(disc) for disc in reversed(spine.discs)),
         findings=with_roots(findings, imaging),
         withheld=withheld,
@@ -239,9 +244,7 @@ def _abstained(
 ) -> Reading:
     notices = (*study.warnings, *study.excluded)
     report = _abstention(study.manifest_sha256, engine, exam, first_read, code, reason, notices, language)
-    update = {"study": study_read(study, "uncertain"), "withheld": withheld}
-    return Reading(report.model_copy(update=update), study)
-    withheld: tuple[Withheld, ...] = (),
+    return Reading(report.model_copy(update={"study": study_read(study, "uncertain")}), study)
 
 
 def _abstention(
