@@ -123,9 +123,29 @@ class RootDraw:
     posterior_jitter: float
 
 
+@dataclass(frozen=True)
+class LesionDraw:
+    """A place that is not as drawn: an ellipsoid about (u, v, t) with half axes (mm), filled with a tissue, or emptied of bone.
+
+    `kind`: "solid" sac and roots give way to it; "filled" is painted only; "marrow" is painted where it lies in a body;
+    "cut" takes bone, joints and flavum away (a box). `rim` is the share of a dark capsule.
+    """
+
+    kind: str
+    centre: tuple[float, float, float]
+    half: tuple[float, float, float]
+    tissue: str = "fat"
+    signal: float = 1.0
+    share_of_fat: float = 0.0
+    rim: float = 0.0
+
+
 @dataclass(frozen=True, eq=False)
 class Anatomy:
-    """One simulated person: curve, vertebrae T9..S4 and the discs under them, roots, and what surrounds the spine."""
+    """One simulated person: curve, vertebrae T9..S4 and the discs under them, roots, and what surrounds the spine.
+
+    `lesions` is empty as drawn; training.phantom.conditions adds some.
+    """
 
     seed: int
     age: float
@@ -143,6 +163,7 @@ class Anatomy:
     muscle_size: tuple[float, float, float]
     vessel_shift: tuple[float, float, float]
     settings: PhantomSettings
+    lesions: tuple[LesionDraw, ...] = ()
 
     def disc_index(self, name: str) -> int:
         """Index of the disc `name` ("L4-L5"). KeyError when there is none."""

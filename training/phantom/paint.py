@@ -15,7 +15,7 @@ from training.phantom.scene import Scene, obstacle_of, root_field, sac_field
 from training.phantom.shapes import Field
 from training.phantom.surround import surround_fields
 from training.phantom.texture import grain
-from training.phantom.tissues import endplate_half_height, solids, zone_of
+from training.phantom.tissues import endplate_half_height, lesion_field, solids, zone_of
 
 WEIGHTINGS = ("t1", "t2")
 _DURA = 0.3
@@ -142,6 +142,7 @@ def paint_spine(canvas: Canvas, scene: Scene, u: Field, v: Field, t: Field, h: f
     f_body = f["body"]
     canvas.tissue(_cover(f_body, h), "cortex")
     canvas.tissue(_cover(f_body + thin, h), "marrow_water", share_of_fat=fat_share)
+    _paint_lesions(canvas, anatomy, ("marrow",), u, v, t, h, _cover(f_body + thin, h))
     for vertebra in anatomy.vertebrae:
         middle = np.float32((vertebra.top + vertebra.bottom) / 2)
         if not (np.abs(t - middle) < 4).any():
@@ -156,8 +157,21 @@ def paint_spine(canvas: Canvas, scene: Scene, u: Field, v: Field, t: Field, h: f
     fluid = f["joint"] + np.float32(0.8)
     canvas.tissue(_cover(fluid, h) * np.float32(0.7), "fluid", 0.8)
     _paint_disc(canvas, anatomy, f, u, v, t, h, fine, marrow)
+    _paint_lesions(canvas, anatomy, ("filled", "solid"), u, v, t, h, np.ones_like(u))
     _paint_sac(canvas, scene, f, u, v, t, h, fine)
     return f
+
+
+def _paint_lesions(
+    canvas: Canvas, anatomy: Anatomy, kinds: tuple[str, ...], u: Field, v: Field, t: Field, h: float, within: Field
+) -> None:
+    """Lesions of these kinds, each with its capsule, as far as `within` (0..1) lets them show."""
+    for lesion in anatomy.lesions:
+        if lesion.kind in kinds:
+            field = lesion_field(lesion, u, v, t)
+            cover = _cover(field, h) * within
+            canvas.tissue(cover, lesion.tissue, lesion.signal, share_of_fat=lesion.share_of_fat)
+            canvas.tissue(_cover(np.abs(field) - 0.4, h) * within * np.float32(lesion.rim), "ligament")
 
 
 def _paint_disc(

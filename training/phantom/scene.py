@@ -80,8 +80,9 @@ def sac_field(scene: Scene, u: Field, v: Field, t: Field, obstacle: Field) -> Fi
 
 
 def obstacle_of(fields: dict[str, Field]) -> Field:
-    """Nearest of disc, herniated material, body, bone and flavum."""
-    return np.minimum.reduce([fields[name] for name in ("disc", "hernia", "body", "bone", "flavum", "joint")])
+    """Nearest of disc, herniated material, body, bone and flavum, and of a lesion where there is one."""
+    names = ("disc", "hernia", "body", "bone", "flavum", "joint", *(("lesion",) if "lesion" in fields else ()))
+    return np.minimum.reduce([fields[name] for name in names])
 
 
 def _rest_tables(anatomy: Anatomy) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

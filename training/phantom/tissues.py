@@ -10,7 +10,7 @@ from math import cos, sin
 
 import numpy as np
 
-from training.phantom.anatomy import SIDES, Anatomy, DiscDraw, FacetDraw, HerniationDraw, VertebraDraw
+from training.phantom.anatomy import SIDES, Anatomy, DiscDraw, FacetDraw, HerniationDraw, LesionDraw, VertebraDraw
 from training.phantom.shapes import (
     Field,
     capsule,
@@ -233,6 +233,16 @@ def herniation_field(disc: DiscDraw, h: HerniationDraw, u: Field, v: Field, t: F
     return smooth_min(dome, neck, 2.0)
 
 
+def lesion_field(lesion: LesionDraw, u: Field, v: Field, t: Field) -> Field:
+    """Distance to a lesion: a box where bone was taken away, else an ellipsoid."""
+    x, y, z = (part - np.float32(middle) for part, middle in zip((u, v, t), lesion.centre, strict=True))
+    a, b, c = lesion.half
+    if lesion.kind == "cut":
+        box = np.maximum(np.maximum(np.abs(x) - np.float32(a), np.abs(y) - np.float32(b)), np.abs(z) - np.float32(c))
+        return np.asarray(box, dtype=np.float32)
+    return ellipsoid(x, y, z, a, b, c)
+
+
 def zone_of(anatomy: Anatomy, t: Field) -> tuple[np.ndarray, ...]:
     """Boolean masks, one per disc: the points nearer to it than to any other disc (cut at mid-vertebra)."""
     cuts = [(v.top + v.bottom) / 2 for v in anatomy.vertebrae]
@@ -313,5 +323,12 @@ def _zone_solids(anatomy: Anatomy, i: int, u: Field, v: Field, t: Field) -> dict
     elif near_upper.any():
         arch[near_upper] = np.minimum(arch[near_upper], arch_field(upper, u[near_upper], v[near_upper], t[near_upper]))
     out["arch"], out["sap"], out["iap"], out["joint"], out["flavum"] = arch, sap, iap, joint, flavum
+    for lesion in anatomy.lesions:
+        if lesion.kind == "cut":
+            for name in ("arch", "sap", "iap", "joint", "flavum"):
+                out[name] = np.maximum(out[name], -lesion_field(lesion, u, v, t))
+        elif lesion.kind == "solid":
+            solid = lesion_field(lesion, u, v, t)
+            out["lesion"] = np.minimum(out["lesion"], solid) if "lesion" in out else solid
     out["bone"] = np.minimum(arch, np.minimum(sap, iap))
     return out
