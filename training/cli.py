@@ -17,6 +17,7 @@ from inference.provenance import GRADER, NOTES
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train and measure the networks of recess.")
 
 _DATA_HELP = "Folder of training data; default: environment variable RECESS_DATA, else ../shared/data."
+_MEASURED = "sagittal, grades, axial, recess, notes, phantom, coverage, realism or clinical"
 DataOption = Annotated[Path | None, typer.Option("--data", help=_DATA_HELP)]
 RunsOption = Annotated[Path, typer.Option("--runs", help="Folder for checkpoints and caches.")]
 
@@ -136,14 +137,16 @@ def fit(
 
 @app.command()
 def evaluate(
-    what: Annotated[str, typer.Argument(help="sagittal, grades, axial, notes, phantom or clinical.")],
+    what: Annotated[str, typer.Argument(help=_MEASURED)],
     data: DataOption = None,
     runs: RunsOption = Path("runs"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    count: Annotated[int, typer.Option(help="phantom: number of studies.")] = 60,
+    count: Annotated[
+        int | None, typer.Option(help="phantom, coverage: studies (60); recess, realism: pictures (100, 200).")
+    ] = None,
     beyond: Annotated[bool, typer.Option("--beyond", help="phantom: outside the ranges of training.")] = False,
     sheet: Annotated[
-        Path | None, typer.Option(help="Write a sheet of overlays, or the clinical plot, here (PNG).")
+        Path | None, typer.Option(help="Write a sheet of overlays or crops, or a plot, here (PNG).")
     ] = None,
 ) -> None:
     """Measure a shipped network on data it never saw; prints every figure with n and a 95 % interval."""
@@ -164,13 +167,25 @@ def evaluate(
     elif what == "phantom":
         from training.evaluate_phantom import evaluate_phantom
 
-        typer.echo(evaluate_phantom(runs, count=count, beyond=beyond, device=device))
+        typer.echo(evaluate_phantom(runs, count=count or 60, beyond=beyond, device=device))
+    elif what == "recess":
+        from training.evaluate_recess import evaluate_recess
+
+        typer.echo(evaluate_recess(data_folder(data), count=count or 100, device=device))
+    elif what == "realism":
+        from training.evaluate_realism import evaluate_realism
+
+        typer.echo(evaluate_realism(data_folder(data), count=count or 200, device=device, sheet=sheet))
+    elif what == "coverage":
+        from training.evaluate_coverage import evaluate_coverage
+
+        typer.echo(evaluate_coverage(data_folder(data), runs, count=count or 60, device=device, plot=sheet))
     elif what == "clinical":
         from training.evaluate_clinical import evaluate_clinical
 
         typer.echo(evaluate_clinical(plot=sheet))
     else:
-        _refuse(f"{what!r}: say sagittal, grades, axial, notes, phantom or clinical")
+        _refuse(f"{what!r}: say one of: {_MEASURED}")
 
 
 @app.command()

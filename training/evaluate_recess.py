@@ -152,7 +152,7 @@ def repeat_text(
     )
     wide = sum(abs(one.difference) > 1.0 for one in first)
     return (
-        f"{_spread(values, people)}; mean absolute {with_interval(np.abs(values[seen]), people[seen], 2)} mm; in one reading "
+        f"{_spread(values, people)}; mean absolute {with_interval(np.abs(values[seen]), people[seen].tolist(), 2)} mm; in one reading "
         f"only {int((~seen).sum()) - _both_missing(first, second)}; the narrower side changed in {flipped} of {wide} that differed by 1 mm"
     )
 

@@ -157,12 +157,17 @@ def build(recipe: Recipe, split: str, rng: np.random.Generator, data: Path) -> I
 
 
 @lru_cache(maxsize=4)
-def load_outlines(data: Path, settings: Settings) -> tuple[Outlined, ...]:
-    """All outlined real slices. The pixel of T1 is the publisher's; of T2 it is taken from 0.6875 or from the disc's width."""
+def load_outlines(
+    data: Path, settings: Settings, part: Literal["slices", "repeats"] = "slices"
+) -> tuple[Outlined, ...]:
+    """All outlined real slices, or those that a second outliner drew again (same names).
+
+    The pixel of T1 is the publisher's; of T2 it is taken from 0.6875 or from the disc's width.
+    """
     from PIL import Image
 
     folder = data / "axial"
-    content = json.loads((folder / "outlines.json").read_text(encoding="utf-8"))["slices"]
+    content = json.loads((folder / "outlines.json").read_text(encoding="utf-8"))[part]
     result = []
     for name, item in content.items():
         with Image.open(folder / item["file"]) as picture:
