@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -160,14 +159,12 @@ def analyze(
         return _abstained(study, engine, exam, first_read, "NOT_LUMBAR", reason, language)
     steps.begin("axial slices")
     axial_stacks = study.with_role(*_AXIAL_ROLES)
-    with ThreadPoolExecutor(1) as beside:  # the planes are compared on one core while the networks read on another
-        compared = beside.submit(_compare_planes, stack, axial_stacks)
-        axial = segment_axial(axial_stacks, spine.discs, engine.axial, engine.recess)
+    axial = segment_axial(axial_stacks, spine.discs, engine.axial, engine.recess)
     steps.begin("findings")
     on_t1 = _read_axial_t1(study, spine, axial, engine)
     findings, withheld = read_levels(spine.discs, axial, engine.axial.card, axial_t2=bool(axial_stacks), axial_t1=on_t1)
     findings, withheld = withhold_at_gaps(findings, withheld, axial)
-    findings, withheld, sides = withhold_unsafe(findings, withheld, compared.result())
+    findings, withheld, sides = withhold_unsafe(findings, withheld, _compare_planes(stack, axial_stacks))
     steps.begin("correlation")
     imaging = imaging_from_report(findings, withheld, numbering=spine.numbering)
     assessment = assess(exam, imaging, first_read, findings, withheld, language=language)
