@@ -5,6 +5,8 @@ All lengths in mm; all brightness relative to the fluid in the canal. A logistic
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +15,7 @@ from inference.column import Column, FlatDisc
 
 _NEAR_MM, _FAR_MM = 3.0, 11.0
 """The posterior wall of a neighbouring body is sought between these distances from the disc's surface."""
+_LEVEL = frozenset({"level", "lumbosacral", "l4_l5", "l3_l4", "above"})
 _T2_RATIO = 1.15
 """On T2 and STIR the canal is at least this much brighter than the bodies."""
 
@@ -70,6 +73,11 @@ def disc_features(
         "above": float(number >= 3),
     }
     return {name: float(value) for name, value in features.items()}
+
+
+def of_usual_disc(features: Mapping[str, float]) -> dict[str, float]:
+    """The features of a disc of that level of which nothing else is known (nan)."""
+    return {name: value if name in _LEVEL else float("nan") for name, value in features.items()}
 
 
 def _behind(canal: NDArray[np.bool_], along: NDArray[np.float64], rise: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from configs import anatomy, grading
 from inference.measure import SIDES, Canal, LevelSizes, as_measurement, measure_level
 from inference.report import Evidence, Finding, HerniationType, Kind, Level, Measurement, Severity, Side, Withheld
-from inference.segment import AxialReading
+from inference.segment import AxialReading, reading
 from inference.sizes import Missing, Size
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ NO_AXIAL = Missing("NO_AXIAL_T2", "series missing")
 NOT_COVERED = Missing("NOT_COVERED", "axial slices do not cover the level")
 OUTSIDE = Missing("NOT_COVERED", "level outside the field")
 PLANES_DISAGREE = Missing("PLANES_DISAGREE", "measures disagree")
-_ORDER: tuple[Severity, ...] = ("normal_mild", "moderate", "severe")
+_SUREST = 1e-3
+"""No score is taken as surer than this."""
 
 
 @dataclass(frozen=True)
@@ -159,13 +160,14 @@ def below_cut(value: float, sd: float, cut: float) -> float:
     return 0.5 * (1 + erf((cut - value) / (max(sd, 1e-3) * sqrt(2))))
 
 
-def pooled(first: float, second: float) -> float:
-    """Two probabilities of the same thing as one: the mean of their log odds."""
+def with_sagittal(axial: float, sagittal: float, usual: float, weight: float) -> float:
+    """The axial probability of a herniation, its log odds moved by `weight` times what the sagittal one adds to the `usual`."""
 
     def odds(p: float) -> float:
-        return log(min(max(p, 1e-3), 1 - 1e-3) / (1 - min(max(p, 1e-3), 1 - 1e-3)))
+        held = min(max(p, _SUREST), 1 - _SUREST)
+        return log(held / (1 - held))
 
-    return 1 / (1 + exp(-(odds(first) + odds(second)) / 2))
+    return 1 / (1 + exp(-(odds(axial) + weight * (odds(sagittal) - odds(usual)))))
 
 
 def _recess(
@@ -243,7 +245,7 @@ def _herniation(
     card: Card,
     neighbours: Sequence[float],
 ) -> Finding | Withheld:
-    """One herniation from what the axial slices show and what the sagittal score says; both are printed, with their span."""
+    """One herniation from what the axial slices show and what the sagittal score adds; withheld where the two disagree clearly."""
     seen = sizes.herniation if sizes else absent
     sagittal = disc.herniation_probability
     if isinstance(seen, Missing) or axial is None or sizes is None:
@@ -254,7 +256,10 @@ def _herniation(
     head = card.heads.get("herniation")
     features = {"peak": seen.probability, "area_mm2": seen.area_mm2, "extent_mm": seen.extent.value}
     axial_probability = head.probability(features) if head else seen.probability
-    probability = axial_probability if sagittal is None else pooled(axial_probability, sagittal)
+    together = _together(axial_probability, disc)
+    if isinstance(together, Missing):
+        return _withheld(level, "herniation", None, together)
+    probability, interval = together
     kind = seen.type
     if kind in {"protrusion", "extrusion"} and probability < 0.5:
         kind = "none"
@@ -275,20 +280,37 @@ def _herniation(
         type=kind,
         severity=herniation_severity(kind, extent, area, neighbours),
         probability=round(probability, 3),
-        interval=None if sagittal is None else _ordered(axial_probability, sagittal),
+        interval=interval,
         measurements=tuple(measurements),
         evidence=(_evidence(seen.extent, axial),),
         basis=SIMULATED if sagittal is None else MIXED,
     )
 
 
-def _t1_herniation(level: Level, disc: Disc, seen: T1Herniation) -> Finding:
+def _together(axial: float, disc: Disc) -> tuple[float, tuple[float, float] | None] | Missing:
+    """Probability of a herniation from both planes, and its span from none to all of what the sagittal score adds.
+
+    PLANES_DISAGREE where one end of the span says clearly yes and the other clearly no.
+    """
+    sagittal, settings = disc.herniation_probability, reading().herniation
+    if sagittal is None:
+        return axial, None
+    usual = disc.usual_herniation_probability
+    low, high = sorted((axial, with_sagittal(axial, sagittal, usual, 1.0)))
+    if low < settings.planes_disagree[0] and high > settings.planes_disagree[1]:
+        return PLANES_DISAGREE
+    return with_sagittal(axial, sagittal, usual, settings.sagittal_weight), (round(low, 3), round(high, 3))
+
+
+def _t1_herniation(level: Level, disc: Disc, seen: T1Herniation) -> Finding | Withheld:
     """A herniation judged from an axial T1 slice and the sagittal score: a side where one is told, no zone, no millimetres.
 
     Severity not above normal_mild, as nothing was measured (IM-13); "midline" where no side is told.
     """
-    sagittal = disc.herniation_probability
-    probability = seen.probability if sagittal is None else pooled(seen.probability, sagittal)
+    together = _together(seen.probability, disc)
+    if isinstance(together, Missing):
+        return _withheld(level, "herniation", None, together)
+    probability, interval = together
     present = probability >= 0.5
     instance = seen.slice.instance
     return Finding(
@@ -299,8 +321,8 @@ def _t1_herniation(level: Level, disc: Disc, seen: T1Herniation) -> Finding:
         type="protrusion" if present else "none",
         severity="normal_mild",
         probability=round(probability, 3),
-        interval=None if sagittal is None else _ordered(seen.probability, sagittal),
-        measurements=_scores(seen.probability, sagittal),
+        interval=interval,
+        measurements=_scores(seen.probability, disc.herniation_probability),
         evidence=(
             Evidence(
                 sop_instance_uid=instance.sop_instance_uid,

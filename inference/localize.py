@@ -17,7 +17,7 @@ from configs import anatomy
 from dicom_io.geometry import Volume
 from dicom_io.study import Notice
 from inference.column import Column, FlatDisc, column_faults, column_limits, find_column
-from inference.disc_features import disc_features, looks_like_t2
+from inference.disc_features import disc_features, looks_like_t2, of_usual_disc
 from inference.disc_grades import disc_window
 from inference.upright import Upright, to_source, upright
 from models.intensity import normalise
@@ -62,6 +62,8 @@ class Disc:
     source_slice: int
     """Index of the slice nearest to the middle of the canal at this disc."""
     herniation_probability: float | None = None
+    usual_herniation_probability: float = 0.5
+    """What the same score says of a disc of that level of which nothing was measured: where `herniation_probability` starts."""
     features: dict[str, float] = field(default_factory=dict)
     grades: dict[str, float] = field(default_factory=dict)
     """Calibrated answers of the disc grader (`inference.disc_grades.QUESTIONS`); empty where the stack is no T2."""
@@ -297,6 +299,7 @@ def _named(
                 volume_mm3=place.volume_mm3,
                 source_slice=round(middle[round(flat_disc.centre[0])]),
                 herniation_probability=head.probability(features) if head and features else None,
+                usual_herniation_probability=head.probability(of_usual_disc(features)) if head and features else 0.5,
                 features=features,
             )
         )

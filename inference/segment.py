@@ -77,7 +77,8 @@ class HerniationRange(_Part):
     central_share_of_sac_half_width: float
     subarticular_to_mm: float
     foraminal_to_mm: float
-    sagittal_disagreement: float
+    sagittal_weight: float
+    planes_disagree: tuple[float, float]
 
 
 class QualityRange(_Part):

@@ -14,9 +14,9 @@ from inference.grade import (
     below_cut,
     canal_severity,
     herniation_severity,
-    pooled,
     read_levels,
     recess_severity,
+    with_sagittal,
 )
 from inference.report import Finding, Withheld
 from inference.segment import AxialReading, class_names
@@ -139,13 +139,16 @@ def test_measurement_names_its_points_and_its_slice() -> None:
 
 
 def test_both_opinions_on_a_herniation_are_shown_with_their_span() -> None:
-    doubted = replace(at("L5-S1", hernia_left=6.0), disc=disc(name="L5-S1", herniation_probability=0.05))
+    doubted = replace(
+        at("L5-S1", hernia_left=6.0),
+        disc=disc(name="L5-S1", herniation_probability=0.05, usual_herniation_probability=0.1),
+    )
     found, _ = read(doubted)
     herniation = next(item for item in found if item.kind == "herniation")
     values = {item.name: item.value for item in herniation.measurements}
     assert values["sagittal_probability"] == 0.05
     assert values["axial_probability"] > 0.9
-    assert herniation.interval == (values["sagittal_probability"], values["axial_probability"])
+    assert herniation.interval[0] < herniation.probability < herniation.interval[1] == values["axial_probability"]
     assert herniation.type == "protrusion"
     assert herniation.basis == "real and simulated images"
 
@@ -167,27 +170,43 @@ def test_probability_falls_with_depth_and_is_a_half_at_the_cut() -> None:
     assert below_cut(1.0, 0.8, cut) > below_cut(3.0, 0.8, cut) > below_cut(6.0, 0.8, cut)
 
 
-def test_pooling_two_probabilities_is_symmetric_and_lies_between_them() -> None:
-    for first, second in product((0.02, 0.4, 0.97), repeat=2):
-        value = pooled(first, second)
-        assert value == pytest.approx(pooled(second, first))
-        assert min(first, second) - 1e-9 <= value <= max(first, second) + 1e-9
+def test_a_sagittal_score_that_says_the_usual_changes_nothing_and_others_move_towards_what_they_say() -> None:
+    for axial, usual in product((0.05, 0.5, 0.97), (0.1, 0.3)):
+        assert with_sagittal(axial, usual, usual, 0.5) == pytest.approx(axial)
+        assert with_sagittal(axial, 0.02, usual, 0.5) < axial < with_sagittal(axial, 0.8, usual, 0.5)
+        assert with_sagittal(axial, 0.8, usual, 1.0) > with_sagittal(axial, 0.8, usual, 0.5)
 
 
-def test_weak_axial_sign_against_a_clear_sagittal_one_is_no_herniation_but_both_are_shown() -> None:
-    weak = at("L5-S1", hernia_left=3.0)
+def weak_sign(sagittal: float) -> AxialReading:
+    """Faint material on the left of L5-S1, under a sagittal score where 0.1 is usual."""
+    clear = at("L5-S1", hernia_left=3.0)
     dimmed = tuple(
         replace(
             item, probabilities=np.where(np.arange(8)[:, None, None] == 2, 0.6 * item.probabilities, item.probabilities)
         )
-        for item in weak.slices
+        for item in clear.slices
     )
-    sceptical = replace(weak, slices=dimmed, disc=disc(name="L5-S1", herniation_probability=0.02))
-    herniation = next(item for item in read(sceptical)[0] if item.kind == "herniation")
+    seen = disc(name="L5-S1", herniation_probability=sagittal, usual_herniation_probability=0.1)
+    return replace(clear, slices=dimmed, disc=seen)
+
+
+def test_weak_axial_sign_against_a_clear_sagittal_one_is_no_herniation_but_both_are_shown() -> None:
+    herniation = next(item for item in read(weak_sign(0.005))[0] if item.kind == "herniation")
+    values = {item.name: item.value for item in herniation.measurements}
     assert herniation.type == "none"
-    assert herniation.interval is not None
-    assert herniation.interval[0] == 0.02
-    assert herniation.interval[1] > 0.5
+    assert values["sagittal_probability"] == 0.005
+    assert values["axial_probability"] > 0.5
+    assert herniation.interval[0] < herniation.probability < herniation.interval[1]
+
+
+def test_planes_that_disagree_clearly_withhold_the_herniation() -> None:
+    nothing = at("L5-S1")
+    certain = replace(nothing, disc=disc(name="L5-S1", herniation_probability=0.99, usual_herniation_probability=0.01))
+    found, withheld = read(certain)
+    assert "herniation" not in {item.kind for item in found}
+    assert [(item.kind, item.code) for item in withheld if item.kind == "herniation" and item.level == "L5-S1"] == [
+        ("herniation", "PLANES_DISAGREE")
+    ]
 
 
 def test_above_the_taught_levels_only_the_sac_is_read_on_axial_slices() -> None:
