@@ -5,6 +5,7 @@ Importing torch and MONAI takes seconds in which the reading of a study mostly w
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -45,7 +46,9 @@ def engine_ahead(device: str, formats: Sequence[str] = ()) -> Iterator[Callable[
             raise RuntimeError("the engine was not waited for")
         from inference.analyze import Engine
 
-        return Engine.load(device=device)
+        engine = Engine.load(device=device)
+        gc.freeze()  # what was loaded stays: the collector need not look through it at every turn
+        return engine
 
     with ThreadPoolExecutor(1, thread_name_prefix="ahead") as thread:
         engine = thread.submit(load)

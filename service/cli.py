@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -84,4 +85,6 @@ def send(
 
 def main() -> None:
     """Entry point of the `recess` command."""
-    sys.exit(run(app))
+    code = run(app)
+    gc.freeze()  # the process ends: to look once more through all that torch has loaded would take a second
+    sys.exit(code)
