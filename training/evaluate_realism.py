@@ -226,9 +226,8 @@ MATCHES: dict[str, Callable[[Crops], Crops]] = {
 
 def noise_of(images: FloatStack) -> NDArray[np.float64]:
     """Noise (N,) of crops from the median of their finest diagonal details (Donoho and Johnstone 1994)."""
-    detail = (images[:, 1::2, 1::2][:, :46, :46] + images[:, ::2, ::2][:, :46, :46]) - (
-        images[:, 1::2, ::2][:, :46, :46] + images[:, ::2, 1::2][:, :46, :46]
-    )
+    even = images[:, : images.shape[1] // 2 * 2, : images.shape[2] // 2 * 2]
+    detail = even[:, 1::2, 1::2] + even[:, ::2, ::2] - even[:, 1::2, ::2] - even[:, ::2, 1::2]
     return np.asarray(np.median(np.abs(detail), axis=(1, 2)) / 2 / 0.6745, dtype=np.float64)
 
 
