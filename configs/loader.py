@@ -191,12 +191,28 @@ class SideLimits(_Strict):
     withhold_shift_mm: float
 
 
+class ContinuityLimits(_Strict):
+    """When neighbouring slices do not continue each other."""
+
+    pixel_mm: float
+    least_slices: int
+    least_pixels: int
+    drift_mm: float
+    seen_drift: float
+    margin: float
+    end_share: float
+    broken_share: float
+    exchange_margin: float
+    most_outliers: float
+
+
 class ScopeLimits(_Strict):
     """Whom and what the program is made for."""
 
     min_age_years: int
     field_strength_tesla: tuple[float, float]
     saturated_fraction: float
+    saturated_least_range: int
     text_pixels: int
     text_fraction: float
     text_contrast: float
@@ -217,6 +233,7 @@ class Limits(_Strict):
     contrast: ContrastLimits
     anatomy: AnatomyLimits
     sides: SideLimits
+    continuity: ContinuityLimits
     scope: ScopeLimits
 
 

@@ -76,11 +76,12 @@ SERIES: dict[str, str] = {
     "FOV": "The field of view lies outside the range of a lumbar series; left out.",
     "TOO_FEW_SLICES": "Too few slices at a regular distance; left out.",
     "POSITION_DUPLICATE": "Several different images claim one position; left out, because which holds cannot be known.",
-    "POSITION_INVALID": "Slice positions follow no regular step; left out.",
+    "POSITION_INVALID": "Slice positions follow no regular step or contradict the pictures; left out.",
+    "CONTENT_OUTLIER": "A picture does not continue its neighbours and may belong elsewhere or to somebody else; left out.",
     "SOP_UID_CONFLICT": "Different images of one series share one SOP Instance UID; left out.",
     "SERIES_UID_REUSED": "The series UID occurs in two studies; left out.",
     "RESCALE_INVALID": "Rescale slope or intercept is zero, not finite or absurd; left out.",
-    "SATURATED": "More than a fifth of the pixels are clipped at the highest value; left out, borders cannot be seen.",
+    "SATURATED": "More than a fifth of a picture is clipped at its highest value; left out, borders cannot be seen.",
     "BLANK": "The images are empty (one value everywhere); left out.",
 }
 

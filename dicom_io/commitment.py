@@ -20,6 +20,7 @@ from pynetdicom.association import Association
 
 from configs.loader import NetworkLimits, limits
 from dicom_io.structure import StructureError, StructureLimits, walk
+from dicom_io.wire import Checkpoint
 
 PUSH_MODEL, PUSH_MODEL_INSTANCE = UID("1.2.840.10008.1.20.1"), UID("1.2.840.10008.1.20.1.1")
 NO_SUCH_OBJECT, PROCESSING_FAILURE, CLASS_CONFLICT = 0x0112, 0x0110, 0x0119
@@ -131,6 +132,7 @@ def report_to(peer: Peer, own_title: str, title: str, report: Dataset) -> bool:
     )
     if not association.is_established:
         return False
+    Checkpoint.put_into(association)
     try:
         return send_report(association, report)
     finally:

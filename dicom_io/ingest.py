@@ -23,7 +23,7 @@ from dicom_io.header import Header
 from dicom_io.identity import age_years, date_of, patient_conflict, patient_context
 from dicom_io.intake import opened
 from dicom_io.isolation import Examined, examine_all
-from dicom_io.pixels import has_text, is_blank, pixels_of
+from dicom_io.pixels import has_text, is_blank, is_clipped, pixels_of
 from dicom_io.roles import Judged, judge, rank
 from dicom_io.stacks import Run, sort_series, volume_of
 from dicom_io.study import Notice, Stack, Study
@@ -304,8 +304,12 @@ def _series_stacks(series: str, objects: Sequence[Examined]) -> tuple[list[Stack
     for item in objects:
         good, bad = slices_of(item)
         left += [notice(code, series, item.name) for code in bad]
-        left += [notice("BLANK", series, item.name) for slice_ in good if is_blank(slice_)]
-        slices += [slice_ for slice_ in good if not is_blank(slice_)]
+        for slice_ in good:
+            code = "BLANK" if is_blank(slice_) else "SATURATED" if is_clipped(slice_) else ""
+            if code:
+                left.append(notice(code, series, item.name))
+            else:
+                slices.append(slice_)
     if not slices:
         return [], left
     sorted_ = sort_series(slices, series)

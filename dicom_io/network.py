@@ -38,7 +38,7 @@ from configs.loader import NetworkLimits, limits
 from dicom_io.arrivals import Commit, Examiner, NotKeptError, Outcome, take
 from dicom_io.commitment import PUSH_MODEL, REQUEST, Confirm, Peer, read_request, report_of, report_to, send_report
 from dicom_io.isolation import Examined
-from dicom_io.wire import InFlight, LimitedServer, Wire, quieten
+from dicom_io.wire import Checkpoint, InFlight, LimitedServer, Wire, quieten
 
 _LOG = logging.getLogger("recess.network")
 # names this program in file headers; never changes
@@ -162,6 +162,7 @@ class _Reception:
         wrapped: Any = event.assoc.dul.socket
         wire = Wire(wrapped.socket, self._in_flight, self.bounds)
         wrapped.recv = wire.recv
+        Checkpoint.put_into(event.assoc)
         with self._lock:
             self._sessions[event.assoc] = _Session(wire, Examiner())
 

@@ -19,8 +19,6 @@ def pixels_of(run: Run) -> tuple[FloatArray | None, str]:
     """Float32 planes (slices, rows, columns) of a run in scanner units, or None and the code why they cannot be used."""
     if not all(_sound(item) for item in run.slices):
         return None, "RESCALE_INVALID"
-    if _clipped(run) > limits().scope.saturated_fraction:
-        return None, "SATURATED"
     planes = np.empty((len(run.slices), *run.slices[0].stored.shape), np.float32)
     for item, plane in zip(run.slices, planes, strict=True):
         _scale(item, plane)
@@ -30,11 +28,22 @@ def pixels_of(run: Run) -> tuple[FloatArray | None, str]:
     return planes, ""
 
 
-def _clipped(run: Run) -> float:
-    """Part of the run's pixels that have its highest stored value."""
-    top = max(item.extremes[1] for item in run.slices)
-    at_top = [item for item in run.slices if item.extremes[1] == top]
-    return sum(int((item.stored == top).sum()) for item in at_top) / sum(item.stored.size for item in run.slices)
+def is_clipped(item: Slice) -> bool:
+    """Whether more than a fifth of a picture has its brightest value: what lies above is lost, and borders with it.
+
+    A picture of a few grey levels is no clipped one but one without signal, as beside the body.
+    """
+    bounds = limits().scope
+    low, high = item.extremes
+    if high - low < bounds.saturated_least_range:
+        return False
+    darkest_is_brightest = (item.header.photometric == "MONOCHROME1") != (item.frame.slope < 0)
+    top = low if darkest_is_brightest else high
+    padding = item.header.padding_value
+    if top == padding:
+        kept = item.stored[item.stored != padding]
+        top = kept.min() if darkest_is_brightest else kept.max()
+    return int(np.count_nonzero(item.stored == top)) > bounds.saturated_fraction * item.stored.size
 
 
 def _sound(item: Slice) -> bool:

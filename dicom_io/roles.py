@@ -50,14 +50,17 @@ def judge(stacks: Sequence[Stack], header: Header) -> list[Judged]:
                 role = "other" if plane == "axial" else _role(plane, weighting)
                 judged.append(Judged(role, f"{plane} slices; {reason}, in doubt", ("WEIGHTING_UNCERTAIN",)))
                 continue
-        told = ("CONTRAST_TYPE",) if weighting == "other" or (weighting == "t1" and header.contrast_agent) else ()
-        judged.append(Judged(_role(plane, weighting), f"{plane} slices; {reason}", told))
+        role = _role(plane, weighting)
+        told = ("CONTRAST_TYPE",) if role == "other" or (weighting == "t1" and header.contrast_agent) else ()
+        judged.append(Judged(role, f"{plane} slices; {reason}", told))
     return judged
 
 
 def _role(plane: str, weighting: str) -> str:
+    """The part that a weighting plays in a plane. STIR tells where the levels are; axial slices are measured on T2 alone."""
     if plane == "sagittal":
-        return {"t1": "sagittal_t1", "t2": "sagittal_t2", "t2_fs": "sagittal_t2_fs"}.get(weighting, "other")
+        known = {"t1": "sagittal_t1", "t2": "sagittal_t2", "t2_fs": "sagittal_t2_fs", "stir": "sagittal_t2_fs"}
+        return known.get(weighting, "other")
     return {"t1": "axial_t1", "t2": "axial_t2", "t2_fs": "axial_t2"}.get(weighting, "other")
 
 
@@ -69,7 +72,7 @@ def _by_times(stack: Stack, header: Header) -> tuple[str | None, str]:
         return None, ""
     told = f"TE {echo:.0f} ms, TR {repetition:.0f} ms" + (f", TI {inversion:.0f} ms" if inversion else "")
     if inversion is not None and cuts.stir_inversion_ms[0] <= inversion <= cuts.stir_inversion_ms[1]:
-        return "t2_fs", f"STIR by {told}"
+        return "stir", f"STIR by {told}"
     if echo < cuts.t1_echo_below_ms:
         inverted = inversion is not None and cuts.t1_inversion_ms[0] <= inversion <= cuts.t1_inversion_ms[1]
         if repetition < cuts.t1_repetition_below_ms or inverted:

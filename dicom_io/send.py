@@ -22,7 +22,7 @@ from pynetdicom.association import Association
 
 from configs.loader import limits
 from dicom_io.commitment import PUSH_MODEL, PUSH_MODEL_INSTANCE, REQUEST, request_of
-from dicom_io.wire import quieten
+from dicom_io.wire import Checkpoint, quieten
 
 _ADDRESS = re.compile(r"(?P<title>[^@\\\s]{1,16})@(?P<host>\[[0-9a-fA-F:]+\]|[^@:\s/]+):(?P<port>\d{1,5})")
 _MOST_CONTEXTS = 128  # of one association (PS3.8 9.3.2.2); one is for storage commitment
@@ -152,6 +152,7 @@ def _send_batch(
         raise SendError("the peer rejects the association; check both AE titles and that it knows this one")
     if not association.is_established:
         raise SendError("the peer cannot be reached; check address, port and TLS")
+    Checkpoint.put_into(association)
     try:
         sent = [Sent(file, _store(association, file)) for file in files]
         if confirm_s <= 0:

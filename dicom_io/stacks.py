@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,8 @@ def sort_series(slices: Sequence[Slice], series: str) -> Sorted:
             for part, overlap in _overlapping(parallel):
                 codes = extra + (("OVERLAP",) if overlap else ())
                 _sort_parallel(part, series, codes, len(planes) > 1, scout, result)
+    _leave_out_strays(result, groups, series)
+    _leave_out_wrong_signs(result, series)
     result.runs.sort(key=lambda run: _canonical_key(run.slices[0]))
     return result
 
@@ -85,6 +87,66 @@ def _canonical_key(item: Slice) -> tuple[object, ...]:
         item.item.digest,
         item.number,
     )
+
+
+def _leave_out_strays(result: Sorted, groups: Sequence[Sequence[Slice]], series: str) -> None:
+    """Take out single slices of another matrix or spacing that stand among the slices of a row: they cannot join it."""
+    kept: list[Run] = []
+    for run in result.runs:
+        short = len(run.slices) < limits().geometry.min_slices and not run.localizer
+        if short and any(_stands_among(run, group) for group in groups):
+            result.excluded.append(notice("TOO_FEW_SLICES", series, detail=_count(run.slices)))
+        else:
+            kept.append(run)
+    result.runs = kept
+
+
+def _stands_among(run: Run, row: Sequence[Slice]) -> bool:
+    """Whether `row` is parallel to `run` and leaves a gap of few slices where `run` stands."""
+    normal = run.slices[0].normal
+    if any(item is run.slices[0] for item in row) or float(row[0].normal @ normal) < np.cos(
+        np.radians(limits().geometry.same_stack_angle_deg)
+    ):
+        return False
+    along = np.unique([round(float(item.position @ normal), 2) for item in row])
+    low, high = (float(end.position @ normal) for end in (run.slices[0], run.slices[-1]))
+    before, after = along[along < low], along[along > high]
+    if not (len(before) and len(after) and len(along) > 2):
+        return False
+    return bool(after[0] - before[-1] <= _MISSING_UP_TO_STEPS * np.diff(along).min())
+
+
+def _leave_out_wrong_signs(result: Sorted, series: str) -> None:
+    """Take out runs of which one continues the other exactly once the sign of one coordinate is turned.
+
+    Two blocks lie so by chance hardly ever; half of a row with a wrong sign always does, and which half cannot be known.
+    """
+    wrong: set[int] = set()
+    for first, second in combinations(range(len(result.runs)), 2):
+        if _continues_with_other_sign(result.runs[first], result.runs[second]):
+            wrong |= {first, second}
+    for at in sorted(wrong):
+        result.excluded.append(notice("POSITION_INVALID", series, detail=_count(result.runs[at].slices)))
+    result.runs = [run for at, run in enumerate(result.runs) if at not in wrong]
+
+
+def _continues_with_other_sign(one: Run, other: Run) -> bool:
+    """Whether the places of `other`, one coordinate negated, follow on those of `one` at the same step at either end."""
+    bounds = limits().geometry
+    if one.localizer or other.localizer or min(len(one.slices), len(other.slices)) < 2:
+        return False
+    places = np.array([item.position for item in one.slices])
+    step = float(np.linalg.norm(one.step))
+    tolerance = max(bounds.step_absolute_mm, bounds.step_relative * step)
+    for axis in np.flatnonzero(np.abs(one.step) > tolerance):
+        turned = np.array([item.position for item in other.slices])
+        turned[:, axis] *= -1
+        along = turned @ one.step
+        row = turned[np.argsort(along)]
+        for joined in (np.vstack([places, row]), np.vstack([row, places])):
+            if float(np.abs(np.diff(joined, axis=0) - one.step).max()) <= tolerance:
+                return True
+    return False
 
 
 def _by_orientation(slices: Sequence[Slice]) -> list[list[Slice]]:

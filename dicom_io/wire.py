@@ -25,6 +25,7 @@ from configs.loader import NetworkLimits, limits
 _LOG = logging.getLogger("recess.network")
 _P_DATA = 0x04
 _PDU_HEAD = 6
+_LOOK_AGAIN_S = 0.05  # an association may end without coming by its checkpoint
 
 
 def quieten() -> None:
@@ -181,3 +182,49 @@ class Wire:
         late = time.monotonic() - self._began - self._bounds.idle_seconds
         if late > 0 and self._data < late * self._bounds.min_bytes_per_second:
             raise OSError(errno.ETIMEDOUT, "object")
+
+
+class Checkpoint(threading.Event):
+    """Where the reactor of an association rests while another thread sends over it and waits for the answer.
+
+    Takes the place of pynetdicom's event. There a sender takes the reactor to rest when its flag says so, but the flag is up
+    for a moment in passing, too: a reactor that is seen just then runs on and takes the answer away from the sender, which waits
+    for it in vain. Here `clear` returns only once the reactor stands.
+    """
+
+    def __init__(self, association: threading.Thread) -> None:
+        super().__init__()
+        self._association = association
+        self._changed = threading.Condition()
+        self._resting = False
+        self.set()
+
+    @classmethod
+    def put_into(cls, association: Any) -> None:
+        """Give an association, running or not, a checkpoint of this kind."""
+        association._reactor_checkpoint = cls(association)
+
+    def set(self) -> None:
+        """Let the reactor run on."""
+        with self._changed:
+            super().set()
+            self._changed.notify_all()
+
+    def clear(self) -> None:
+        """Stop the reactor; returns when it stands or has ended. The reactor does not wait for itself."""
+        with self._changed:
+            super().clear()
+            if self._association is threading.current_thread():
+                return
+            while not self._resting and self._association.is_alive():
+                self._changed.wait(_LOOK_AGAIN_S)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Rest until the reactor may run on. For the reactor's own thread, which waits without end."""
+        with self._changed:
+            while not self.is_set():
+                self._resting = True
+                self._changed.notify_all()
+                self._changed.wait()
+            self._resting = False
+        return True

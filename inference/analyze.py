@@ -17,13 +17,14 @@ from inference.assemble import level_read, merged_maps, pictures_of, study_read,
 from inference.axial_t1 import T1_ROLE, T1Herniation, read_axial_t1
 from inference.clinical import Assessment, assess
 from inference.clinical_words import say
+from inference.continuity import continuous
 from inference.exam import Exam
 from inference.exam_versions import ExamVersions, check_patient
 from inference.first_read import FirstRead
-from inference.grade import read_levels
+from inference.grade import read_levels, without_level
 from inference.localize import Localization, locate_discs
 from inference.provenance import GRADER, NETWORKS, NOTES, result_key, software
-from inference.report import ModelUsed, Report, ReportWarning, Runtime
+from inference.report import ModelUsed, Report, ReportWarning, Runtime, Withheld
 from inference.roots import Imaging, imaging_from_report
 from inference.segment import AxialReading, LabelMap, reading, segment_axial
 from inference.side_check import SideCheck, check_sides, withhold_at_gaps, withhold_unsafe
@@ -142,17 +143,12 @@ def analyze(
     engine = engine or Engine.load()
     steps = _Steps(progress)
     steps.begin("levels")
+    study = continuous(study)
     sagittal = study.with_role(*_SAGITTAL_ROLES)
     if not sagittal:
-        return _abstained(
-            study,
-            engine,
-            exam,
-            first_read,
-            "NO_SAGITTAL",
-            "no usable sagittal series: levels cannot be named",
-            language,
-        )
+        reason = "no usable sagittal series: levels cannot be named"
+        withheld = without_level() if study.with_role(*_AXIAL_ROLES) else ()
+        return _abstained(study, engine, exam, first_read, "NO_SAGITTAL", reason, language, withheld)
     spine, stack = _find_spine(sagittal, engine)
     if not spine.lumbar:
         reason = f"not read as a lumbar spine: {spine.lumbar_reason}"
@@ -238,10 +234,12 @@ def _abstained(
     code: str,
     reason: str,
     language: str,
+    withheld: tuple[Withheld, ...] = (),
 ) -> Reading:
     notices = (*study.warnings, *study.excluded)
     report = _abstention(study.manifest_sha256, engine, exam, first_read, code, reason, notices, language)
-    return Reading(report.model_copy(update={"study": study_read(study, "uncertain")}), study)
+    update = {"study": study_read(study, "uncertain"), "withheld": withheld}
+    return Reading(report.model_copy(update=update), study)
 
 
 def _abstention(

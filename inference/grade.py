@@ -30,6 +30,7 @@ MIXED = "real and simulated images"
 NO_AXIAL = Missing("NO_AXIAL_T2", "series missing")
 NOT_COVERED = Missing("NOT_COVERED", "axial slices do not cover the level")
 OUTSIDE = Missing("NOT_COVERED", "level outside the field")
+NAMELESS = Missing("LEVEL_UNVERIFIED", "series missing")
 PLANES_DISAGREE = Missing("PLANES_DISAGREE", "measures disagree")
 _SUREST = 1e-3
 """No score is taken as surer than this."""
@@ -84,6 +85,12 @@ def read_levels(
         findings += [finding.model_copy(update={"id": f"F-{next(number):03d}"}) for finding in result.findings]
         withheld += result.withheld if full else ()
     return tuple(findings), tuple(withheld)
+
+
+def without_level() -> tuple[Withheld, ...]:
+    """What axial slices would tell of every fully read level, withheld because no sagittal series names the levels."""
+    levels = [level for level in get_args(Level) if level in anatomy().read_levels]
+    return tuple(_withheld(level, kind, side, NAMELESS) for level in levels for kind, side in _sites())
 
 
 def read_level(

@@ -88,7 +88,7 @@ def check_sides(sagittal: Volume, axial: Sequence[Volume]) -> SideCheck:
     samples = [sample for volume in axial if (sample := _samples(sagittal, volume)) is not None]
     if sum(len(sample.points) for sample in samples) < bounds.min_samples:
         return SideCheck(False, False, "the planes share too little of the body to compare their sides")
-    even = _evened(sagittal)
+    even = evened(sagittal)
     if any(_oblong(volume) for volume in axial):
         straight = _score(sagittal, even, samples, _STRAIGHT)
         exchanged = [s for v in axial if (s := _samples(sagittal, _swapped(v))) is not None]
@@ -165,11 +165,11 @@ def _samples(sagittal: Volume, axial: Volume) -> _Sample | None:
     chosen = np.stack(np.meshgrid(np.arange(slices), rows, columns, indexing="ij"), axis=-1).reshape(-1, 3)
     points = axial.grid.to_lps(chosen.astype(np.float64))
     inside = sagittal.grid.contains(points, margin=0.0)
-    return _Sample(axial, _evened(axial), chosen[inside], points[inside]) if inside.any() else None
+    return _Sample(axial, evened(axial), chosen[inside], points[inside]) if inside.any() else None
 
 
-def _evened(volume: Volume) -> FloatArray:
-    """Slices blurred to one sharpness, their local mean removed and their local contrast made equal."""
+def evened(volume: Volume) -> FloatArray:
+    """Slices (slices, rows, columns) blurred to one sharpness, their local mean removed and their local contrast made equal."""
     bounds = limits().sides
     _, row_mm, column_mm = volume.grid.spacing
     out = np.empty(volume.array.shape, dtype=np.float32)

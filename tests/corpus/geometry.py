@@ -438,8 +438,14 @@ CASES: tuple[Case, ...] = (
     Case(
         "G-27",
         "one slice of another matrix",
-        lambda seed: _other_matrix(seed),
+        lambda seed: _other_matrix(seed, "sagT2/007"),
         read("SLICE_MISSING", "TOO_FEW_SLICES", changed=["sagT2"]),
+    ),
+    Case(
+        "G-27",
+        "one slice of another matrix in an axial block",
+        lambda seed: _other_matrix(seed, "axT2/007"),
+        read("POSITION_INVALID", "TOO_FEW_SLICES", changed=["axT2"]),
     ),
     Case("G-28", "two echoes", lambda s: _pair(s, EchoTime=20.0), read("MULTI_CONTRAST", "CONTRAST_TYPE")),
     Case(
@@ -461,6 +467,12 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         "G-30",
+        "half of the signs wrong, no place claimed twice",
+        _moved("sagT2", lambda n, p: [(p[0] + 1.3) * (-1 if n > 7 else 1), p[1], p[2]]),
+        read("POSITION_INVALID", changed=["sagT2"]),
+    ),
+    Case(
+        "G-30",
         "irregular positions",
         _moved("sagT2", lambda n, p: [p[0] + (n * n % 7) * 0.45, p[1], p[2]]),
         read("POSITION_INVALID", changed=["sagT2"]),
@@ -476,9 +488,9 @@ def _per_series_frame(seed: int) -> list[File]:
     return changed(seed, change)
 
 
-def _other_matrix(seed: int) -> list[File]:
+def _other_matrix(seed: int, short: str) -> list[File]:
     def change(name: str, dataset: Dataset) -> Dataset:
-        if name == "sagT2/007":
+        if name == short:
             dataset.Rows -= 10
             dataset.PixelData = dataset.PixelData[: dataset.Rows * dataset.Columns * 2]
         return dataset

@@ -33,31 +33,27 @@ def _alternate(name: str, dataset: Dataset) -> Dataset:
     return dataset
 
 
-def _two_with(change: Callable[[Dataset], None]) -> Callable[[int], list[File]]:
-    """Two patients' studies in one folder, the second one changed."""
+def _two_with(change: Callable[[dict[str, Dataset], str, Dataset], None]) -> Callable[[int], list[File]]:
+    """Two patients' studies in one folder; `change(first, name, dataset)` spoils the second one, knowing the first."""
 
     def make(seed: int) -> list[File]:
-        second = []
+        first, second = dict(datasets(seed)), []
         for name, dataset in datasets(seed + 1):
-            change(dataset)
+            change(first, name, dataset)
             second.append((f"second/{name}", encode(dataset)))
         return [*good(seed), *second]
 
     return make
 
 
-def _series_of_first(dataset: Dataset) -> None:
-    if dataset.SeriesNumber == 1:
-        first = dataset.StudyInstanceUID.split(".")
-        first[-1] = str(int(first[-1]) - 1)
-        dataset.SeriesInstanceUID = ".".join(first) + ".1"
+def _series_of_first(first: dict[str, Dataset], name: str, dataset: Dataset) -> None:
+    if name.startswith("sagT1"):
+        dataset.SeriesInstanceUID = first[name].SeriesInstanceUID
 
 
-def _object_of_first(dataset: Dataset) -> None:
-    if dataset.SeriesNumber == 1 and dataset.InstanceNumber == 3:
-        first = dataset.StudyInstanceUID.split(".")
-        first[-1] = str(int(first[-1]) - 1)
-        dataset.SOPInstanceUID = ".".join(first) + ".1.3"
+def _object_of_first(first: dict[str, Dataset], name: str, dataset: Dataset) -> None:
+    if name == "sagT1/002":
+        dataset.SOPInstanceUID = first[name].SOPInstanceUID
 
 
 def _prior(seed: int) -> list[File]:
@@ -249,7 +245,7 @@ CASES: tuple[Case, ...] = (
     Case(
         "I-17",
         "two studies interleaved",
-        _two_with(lambda dataset: None),
+        _two_with(lambda first, name, dataset: None),
         Expect(same=True, studies=2),
     ),
     Case("S-12", "prior and current study", _prior, Expect(same=True, studies=2)),

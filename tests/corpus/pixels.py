@@ -118,6 +118,14 @@ def _clipped(dataset: Dataset, values: Pixels, _: int) -> None:
     dataset.PixelData = np.minimum(values, 150).astype("<u2").tobytes()
 
 
+def _clipped_at_its_own(dataset: Dataset, values: Pixels, _: int) -> None:
+    dataset.PixelData = np.minimum(values, int(np.percentile(values, 60))).astype("<u2").tobytes()
+
+
+def _inverted_and_clipped(dataset: Dataset, values: Pixels, number: int) -> None:
+    _monochrome1(dataset, np.minimum(values, 150), number)
+
+
 def _brighter(dataset: Dataset, values: Pixels, _: int) -> None:
     dataset.PixelData = np.minimum(values * 2, 4095).astype("<u2").tobytes()
 
@@ -206,6 +214,19 @@ CASES: tuple[Case, ...] = (
     Case("P-06", "all one value", _each(_fill(77), "axT2"), read("BLANK", changed=["axT2"])),
     Case("P-06", "one slice zero", _each(_fill(0), "sagT2/007"), read("BLANK", "SLICE_MISSING", changed=["sagT2"])),
     Case("P-07", "clipped", _each(_clipped, "axT2"), read("SATURATED", changed=["axT2"])),
+    Case(
+        "P-07",
+        "every picture clipped at a value of its own",
+        _each(_clipped_at_its_own, "axT2"),
+        read("SATURATED", changed=["axT2"]),
+    ),
+    Case("P-07", "MONOCHROME1 and clipped", _each(_inverted_and_clipped, "axT2"), read("SATURATED", changed=["axT2"])),
+    Case(
+        "P-07",
+        "one picture clipped",
+        _each(_clipped_at_its_own, "sagT2/007"),
+        read("SATURATED", "SLICE_MISSING", changed=["sagT2"]),
+    ),
     *(
         Case("P-08", f"{name} by a fifth", _each(_gained(gain)), close())
         for name, gain in (("brighter", 1.2), ("darker", 0.8))

@@ -1,4 +1,4 @@
-"""Pictures that contradict their headers, told by comparing both planes (classes G-18, G-26, P-13, P-15).
+"""Pictures that contradict their headers, told by comparing both planes (classes G-18, G-26, P-13, P-15) or neighbours (G-19, G-30, P-17).
 
 A simulated person is needed here, with the asymmetry that a body has; the small study is even from side to side.
 """
@@ -12,10 +12,12 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 from configs.loader import limits
 from dicom_io import read_study
 from dicom_io.geometry import Grid, Volume
+from inference.continuity import check_continuity, seen_drift
 from inference.side_check import check_sides
 from tests.corpus.case import Case
 from training.phantom import draw_anatomy, study_files
@@ -69,7 +71,79 @@ def _along_body(volume: Volume, millimetres: float) -> Volume:
     return replace(volume, grid=Grid(volume.grid.shape, affine))
 
 
+def _continuity(change: Callable[[Planes, int], Volume], expected: str) -> Callable[[int], str]:
+    """What the comparison of neighbouring slices says of one volume made from those of a person."""
+
+    def check(seed: int) -> str:
+        volume = change(person(seed), seed)
+        found = check_continuity(volume)
+        drift = seen_drift(volume)
+        drifting = drift is not None and drift < limits().continuity.seen_drift
+        said = "order" if found.contradicted else "slice" if found.outliers else "drift" if drifting else "nothing"
+        return "" if said == expected else f"{said}: {found}, seen drift {drift}"
+
+    return check
+
+
+def _permuted(volume: Volume, seed: int) -> Volume:
+    order = np.random.default_rng(seed).permutation(volume.grid.shape[0])
+    return replace(volume, array=volume.array[order])
+
+
+def with_slice_of(volume: Volume, other: Volume, at: int) -> Volume:
+    """The volume with one picture of another person under its own header."""
+    array = volume.array.copy()
+    array[at] = other.array[at % other.grid.shape[0]]
+    return replace(volume, array=array)
+
+
+def _drifting(volume: Volume, millimetres: float, *, seen: bool) -> Volume:
+    """Places that move back from slice to slice, with the pictures (the body stays where it is) or without."""
+    affine = volume.grid.affine.copy()
+    down = affine[:3, 1] / np.linalg.norm(affine[:3, 1])
+    affine[:3, 0] += millimetres * down
+    rows = -millimetres / volume.grid.spacing[1]
+    pictures = volume.array
+    if seen:
+        moved = [
+            ndimage.shift(plane, (rows * number, 0), order=1, mode="nearest") for number, plane in enumerate(pictures)
+        ]
+        pictures = np.stack(moved)
+    return replace(volume, array=pictures, grid=Grid(volume.grid.shape, affine))
+
+
 CASES: tuple[Case, ...] = (
+    *(
+        Case("G-19", f"{name} as they came", check=_continuity(change, "nothing"), outcome="read", costly=True)
+        for name, change in (("sagittal slices", lambda p, _: p[0]), ("axial slices", lambda p, _: p[1][0]))
+    ),
+    *(
+        Case(
+            "G-19",
+            f"{name} drift in their plane, and the pictures {'with them' if seen else 'do not'}",
+            check=_continuity(
+                lambda p, _, pick=pick, seen=seen: _drifting(pick(p), 1.5, seen=seen), "nothing" if seen else "drift"
+            ),  # type: ignore[misc]
+            outcome="read" if seen else "POSITION_INVALID: the series is left out",
+            costly=True,
+        )
+        for name, pick in (("sagittal slices", lambda p: p[0]), ("axial slices", lambda p: p[1][0]))
+        for seen in (True, False)
+    ),
+    Case(
+        "G-30",
+        "pictures permuted among the places of a series",
+        check=_continuity(lambda p, seed: _permuted(p[0], seed), "order"),
+        outcome="POSITION_INVALID: the series is left out",
+        costly=True,
+    ),
+    Case(
+        "P-17",
+        "a middle slice of another person under this header",
+        check=_continuity(lambda p, seed: with_slice_of(p[0], person(seed + 1)[0], p[0].grid.shape[0] // 2), "slice"),
+        outcome="CONTENT_OUTLIER: the slice is left out, the stack split there (recall: `python -m tests.corpus.outliers`)",
+        costly=True,
+    ),
     Case(
         "P-13",
         "pictures as they came",

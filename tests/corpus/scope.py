@@ -136,6 +136,12 @@ CASES: tuple[Case, ...] = (
         read(changed=["sagT2"], without=["sagittal_t2"]),
     ),
     Case(
+        "S-05",
+        "axial STIR",
+        _set("axT2", InversionTime=150.0, EchoTime=60.0),
+        read("CONTRAST_TYPE", changed=["axT2"], without=["axial_t2"]),
+    ),
+    Case(
         "S-06",
         "nothing but 3-D isotropic T2",
         _isotropic,
@@ -162,9 +168,7 @@ CASES: tuple[Case, ...] = (
 )
 
 OPEN: dict[str, str] = {
-    "G-30 permuted": "pictures exchanged among the regular places of one series: needs a judgement on content",
     "P-14": "both planes mirrored alike agree with each other: needs a judgement on vessels",
-    "P-17": "one slice of another patient under this header: needs a judgement on content",
     "S-01 thoracic": "a thoracic column with discs of lumbar size is read as a lumbar one, with NUMBERING_UNCERTAIN",
     "S-13": "a scope in doubt: the networks say lumbar or not, and nothing between",
 }

@@ -25,6 +25,7 @@ from training.phantom.study import PROTOCOLS, TRUTH_LEVELS, Protocol, render_stu
 
 PEOPLE = (SEED, 9_500_204)
 """Seeds of the simulated persons; no seeds of training or evaluation."""
+_STUDY_UIDS = tuple(f"1.2.826.0.1.3680043.10.1999.{number + 501}" for number in range(len(PEOPLE)))
 _NAMES = {"sagittal_t1": "sagT1", "sagittal_t2": "sagT2", "axial_t2": "axT2"}
 _PROTOCOL = Protocol(
     15, 256, (1.05, 1.10), (4.2, 4.8), "angled", (5, 5), 224, (0.70, 0.72), (4.0, 4.4), TRUTH_LEVELS[2:]
@@ -33,6 +34,11 @@ _PROTOCOL = Protocol(
 
 class NotDrawnError(Exception):
     """A recipe that draws pictures of its own cannot be applied to this person."""
+
+
+def person_of(study_instance_uid: str) -> int:
+    """Which of the simulated persons a study is of. ValueError for another study."""
+    return _STUDY_UIDS.index(study_instance_uid)
 
 
 def datasets(seed: int) -> list[tuple[str, Dataset]]:
@@ -58,7 +64,7 @@ def _plain(read: Dataset, seed: int, number: int) -> Dataset:
     """The data set without its file, with short UIDs: recipes lengthen them, and those of the simulation have full length."""
     dataset = Dataset()
     dataset.update({element.tag: element for element in read})
-    study = f"1.2.826.0.1.3680043.10.1999.{seed + 501}"
+    study = _STUDY_UIDS[seed]
     dataset.StudyInstanceUID, dataset.FrameOfReferenceUID = study, f"{study}.99"
     dataset.SeriesInstanceUID = f"{study}.{dataset.SeriesNumber}"
     dataset.SOPInstanceUID = f"{study}.{dataset.SeriesNumber}.{number + 1}"

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from dicom_io import read_study
+from dicom_io.codes import notice
 from dicom_io.geometry import Grid, Volume
-from inference.report import Evidence, Finding, Side
-from inference.side_check import check_sides, withhold_unsafe
+from inference.report import Evidence, Finding, Level, Measurement, Side
+from inference.segment import AxialReading
+from inference.side_check import check_sides, withhold_at_gaps, withhold_unsafe
+from tests.inference.axial_scene import painted_reading, stack
 from training.phantom import StudyTruth
 
 Planes = tuple[Volume, tuple[Volume, ...]]
@@ -108,6 +111,51 @@ def test_only_what_was_seen_on_the_turned_stack_is_withheld(planes: Planes) -> N
     assert list(kept) == findings[2:]
     assert [(item.side, item.code) for item in withheld] == [("left", "SIDE_CONFLICT"), ("right", "SIDE_CONFLICT")]
     assert "SIDE_CONFLICT" in {notice.code for notice in notices}
+
+
+def _read_between(low_mm: float, high_mm: float, *, split: bool) -> AxialReading:
+    """L4-L5 read on slices 4 mm apart as far as they lie between two offsets, from a stack that was split at a gap or was not."""
+    source = stack()
+    if split:
+        source = replace(source, warnings=(notice("SLICE_MISSING", source.series_instance_uid),))
+    whole = painted_reading(source, sub=1)
+    return replace(whole, slices=tuple(item for item in whole.slices if low_mm <= item.offset_mm <= high_mm))
+
+
+def _measured(level: Level, side: Side | None, name: str) -> Finding:
+    size = Measurement(name=name, value=3.0, unit="mm")
+    kind = "recess_stenosis" if side else "herniation"
+    return Finding(
+        id="F",
+        level=level,
+        side=side or "midline",
+        kind=kind,
+        severity="moderate",
+        measurements=(size,),
+        basis="painted",
+    )
+
+
+@pytest.mark.parametrize(("low_mm", "high_mm"), [(-3.0, 7.0), (-12.0, -3.0)])
+def test_values_of_a_level_are_withheld_where_its_stack_was_split_within_the_recess(
+    low_mm: float, high_mm: float
+) -> None:
+    axial = _read_between(low_mm, high_mm, split=True)
+    here = _measured("L4-L5", "left", "recess_mm")
+    elsewhere, sagittal = _measured("L5-S1", "left", "recess_mm"), _measured("L4-L5", None, "sagittal_probability")
+    kept, withheld = withhold_at_gaps([here, elsewhere, sagittal], (), [axial])
+    assert kept == (elsewhere, sagittal)
+    assert [(item.level, item.side, item.kind, item.code) for item in withheld] == [
+        ("L4-L5", "left", "recess_stenosis", "SLICE_MISSING")
+    ]
+
+
+@pytest.mark.parametrize(("low_mm", "high_mm", "split"), [(-12.0, 7.0, True), (-9.0, 1.0, True), (-3.0, 7.0, False)])
+def test_values_stay_where_the_slices_reach_over_the_recess_or_no_slice_is_missing(
+    low_mm: float, high_mm: float, split: bool
+) -> None:
+    findings = (_measured("L4-L5", "left", "recess_mm"),)
+    assert withhold_at_gaps(findings, (), [_read_between(low_mm, high_mm, split=split)]) == (findings, ())
 
 
 def _recess(volume: Volume, side: Side) -> Finding:

@@ -31,7 +31,7 @@ from dicom_io.commitment import NO_SUCH_OBJECT, PROCESSING_FAILURE, PUSH_MODEL, 
 from dicom_io.decoding_process import DecodingProcess
 from dicom_io.network import Listener, ListenerSettings, listen
 from dicom_io.send import SendError, address_of, outgoing, send
-from dicom_io.wire import client_tls, server_tls
+from dicom_io.wire import Checkpoint, client_tls, server_tls
 from inference.cli import BadOptionError
 from service.reception import enter_arrived
 from service.sending import send_results
@@ -78,7 +78,9 @@ def calling(port: int, title: str = "MODALITY", called: str = "RECESS", **named:
     entity = AE(ae_title=title)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 60
     contexts = [build_context(MR, EXPLICIT), build_context(ECHO), build_context(PUSH_MODEL, EXPLICIT)]
-    return entity.associate("127.0.0.1", port, contexts=contexts, ae_title=called, **named)
+    association = entity.associate("127.0.0.1", port, contexts=contexts, ae_title=called, **named)
+    Checkpoint.put_into(association)
+    return association
 
 
 def _stored(port: int, objects: Sequence[Dataset]) -> list[int]:
