@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from training.losses import group_log_probabilities, grouped_dice_ce
 from training.recipes import Recipe, dataset_module, recipe_sha256
 
 _log = logging.getLogger(__name__)
+Drawn = TypeVar("Drawn")
 _EMA_CATCH_UP = 10.0
 """The average follows quickly at first: its decay at step n is at most (1 + n) / (10 + n)."""
 
@@ -142,6 +143,7 @@ def ship(recipe: Recipe, result: FitResult, command: str, *, cards: Path = CARDS
         trained_on=recipe.trained_on,
         recipe=f"configs/training/{recipe.name}.toml sha256 {recipe_sha256(recipe)}",
         command=command,
+        partner=recipe.partner,
         metrics={"choice_dice": result.dice_by_class, "steps": result.steps, "best_step": result.best_step},
     )
     write_card(card, cards)
@@ -231,7 +233,7 @@ def _fresh_state(recipe: Recipe, device: str) -> _State:
 
 
 def _batches(recipe: Recipe, data: Path, first: int, until: int) -> Iterator[dict[str, Tensor]]:
-    """Batches number `first` .. `until` - 1, the next one being drawn in a thread while the network works."""
+    """Batches number `first` .. `until` - 1."""
     rng = np.random.default_rng(recipe.seed)
     samples: Iterator[Sample] = dataset_module(recipe).build(recipe, "train", rng, data)
 
@@ -239,13 +241,18 @@ def _batches(recipe: Recipe, data: Path, first: int, until: int) -> Iterator[dic
         rng.bit_generator.state = np.random.default_rng([recipe.seed, step]).bit_generator.state
         return collate(list(islice(samples, recipe.optimiser.batch)))
 
+    yield from drawn_ahead(draw, first, until)
+
+
+def drawn_ahead(draw: Callable[[int], Drawn], first: int, until: int) -> Iterator[Drawn]:
+    """What `draw` gives for `first` .. `until` - 1, the next one being drawn in a thread while the network works."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         upcoming = pool.submit(draw, first) if first < until else None
         for step in range(first, until):
             assert upcoming is not None
-            batch = upcoming.result()
+            drawn = upcoming.result()
             upcoming = pool.submit(draw, step + 1) if step + 1 < until else None
-            yield batch
+            yield drawn
 
 
 def _train_step(

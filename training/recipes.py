@@ -56,6 +56,8 @@ class Recipe(_Strict):
     groupings: dict[str, tuple[tuple[str, ...], ...]] = Field(default_factory=dict)
     start_from: str | None = None
     """Run folder whose best weights this run starts from; the network must be the same."""
+    partner: str | None = None
+    """Recipe of the network that the card names as this one's partner (models/weights.py)."""
     data: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
