@@ -19,8 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from configs import config_path, load_toml
 from models.mirror import cropped, trunk_scores
 from training.datasets.notes import HERNIATION, NONE, cached_maps, folds_of, noted_levels
-from training.fit_notes import Taught, fit_trunk, notes_recipe, taught
 from training.intervals import bootstrap_interval, roc_auc
+from training.notes_recipe import Taught, notes_recipe, taught
+from training.notes_trunk import fit_trunk
 
 Result = dict[str, Any]
 """One finished variant: name, title, steps, hash of plan and recipe, and rows (patient, kind, side, scores) of every level."""

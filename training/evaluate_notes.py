@@ -78,7 +78,7 @@ class Scored:
 
     def side_head(self) -> LogisticHead:
         """Probability that a one-sided herniation lies on the left."""
-        from training.fit_notes import side_head
+        from training.notes_linear import side_head
 
         sided = self.sides != 0
         return side_head(self.scores[-1][sided, 0], self.sides[sided] > 0, FITTED_ON)
@@ -88,7 +88,7 @@ def held_out_scores(
     data: Path, runs: Path, *, cards: Path = CARDS, weights: Path = WEIGHTS, device: str = "auto"
 ) -> Scored:
     """Score every level with the shipped member that was not taught on its fold."""
-    from training.fit_notes import notes_recipe
+    from training.notes_recipe import notes_recipe
 
     recipe = notes_recipe()
     ensemble = load_network(load_card(recipe.name, cards), weights)
@@ -239,7 +239,8 @@ def _share(right: NDArray[np.bool_], patients: Sequence[str]) -> str:
 
 def linear_over_splits(data: Path, runs: Path, splits: int, device: str = "auto") -> str:
     """The linear part taught anew on other divisions of the patients: how much the figures depend on the division."""
-    from training.fit_notes import INNER_FOLDS, chosen_weights, notes_recipe, taught
+    from training.notes_linear import INNER_FOLDS, chosen_weights
+    from training.notes_recipe import notes_recipe, taught
 
     recipe = notes_recipe()
     levels = noted_levels(data / "axial")

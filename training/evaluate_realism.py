@@ -18,8 +18,8 @@ from scipy import ndimage
 from scipy.stats import ks_2samp
 from torch import nn
 
-from training.fit_notes import logistic_weights
 from training.intervals import bootstrap_interval, roc_auc
+from training.notes_linear import logistic_weights
 
 FloatStack = NDArray[np.float32]
 SIZE_MM, AXIAL_PIXEL_MM, SAGITTAL_PIXEL_MM = 64.0, 0.6875, 0.7

@@ -11,7 +11,6 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +28,7 @@ from models.networks import NetworkSpec, build
 from models.weights import CARDS, WEIGHTS, Card, file_sha256, save_weights, write_card
 from training.datasets.axial import Augmentation, degraded
 from training.datasets.axial_crops import PIXEL_MM, Crops, load_crops
+from training.fit import drawn_ahead
 from training.recipes import Optimiser
 
 _log = logging.getLogger(__name__)
@@ -166,12 +166,7 @@ def _batches(crops: Crops, recipe: RecessRecipe) -> Iterator[tuple[Tensor, Tenso
         ]
         return torch.from_numpy(np.stack([s[0] for s in samples])), torch.from_numpy(np.stack([s[1] for s in samples]))
 
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        upcoming = pool.submit(draw, 0)
-        for step in range(1, recipe.optimiser.steps + 1):
-            batch = upcoming.result()
-            upcoming = pool.submit(draw, step)
-            yield batch
+    yield from drawn_ahead(draw, 0, recipe.optimiser.steps)
 
 
 def fit_recess(crops_folder: Path, runs: Path, *, threads: int = 1, minutes: float | None = None) -> Path:

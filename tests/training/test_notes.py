@@ -31,16 +31,9 @@ from training.datasets.notes import (
     noted_levels,
 )
 from training.evaluate_notes import Scored, presence_lines, side_lines
-from training.fit_notes import (
-    augmented,
-    fit_linear,
-    fit_trunk,
-    logistic_weights,
-    notes_recipe,
-    side_head,
-    taught,
-    trunk_loss,
-)
+from training.notes_linear import fit_linear, logistic_weights, side_head
+from training.notes_recipe import notes_recipe, taught
+from training.notes_trunk import augmented, fit_trunk, trunk_loss
 
 DATA = Path(os.environ.get("RECESS_DATA") or "../shared/data")
 SIZE = (canal_pose().maps.rows, canal_pose().maps.columns)

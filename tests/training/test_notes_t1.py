@@ -24,7 +24,7 @@ from models.networks import build
 from models.weights import Card, WeightsError, load_card, save_weights, write_card
 from tests.training.test_notes import mirrored, window
 from training.calibrate_axial import simulated_disc
-from training.fit_notes import notes_recipe
+from training.notes_recipe import notes_recipe
 
 
 def head(feature: str) -> LogisticHead:
