@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from configs.clinical import words
-from inference.render.page import Answer, FindingRow, Page, explain_answer, page_of, wait_answer
+from inference.render.answers import Answer, explain_answer, wait_answer
+from inference.render.page import FindingRow, Page, page_of
 from inference.report import Concordance, Report, Section, Triage
 
 _STYLES = {

@@ -14,8 +14,9 @@ from rich.console import Console
 from configs.clinical import words as catalogue
 from inference.clinical_words import forbidden
 from inference.exam import Exam
+from inference.render.answers import wait_answer
 from inference.render.html import render_html
-from inference.render.page import page_of, wait_answer
+from inference.render.page import page_of
 from inference.render.pdf import render_pdf
 from inference.render.text import print_summary
 from inference.render.wording import field_text, probability_text, value_of_field
