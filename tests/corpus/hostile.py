@@ -20,7 +20,8 @@ from dicom_io.codes import OBJECT
 from dicom_io.decoding_process import close
 from dicom_io.intake import Entry
 from dicom_io.isolation import Examined, examine_all
-from tests.corpus.files import deflated_bomb, huge
+from tests.corpus.encodings import huge
+from tests.corpus.files import deflated_bomb
 from tests.corpus.mutation import mutations
 from tests.corpus.small_study import File, datasets, encode
 

@@ -15,7 +15,7 @@ from tests.corpus.case import Case, judge
 from tests.corpus.scope import OPEN
 
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "catalogue.md"
-SECTIONS = ("files", "identity", "geometry", "pixels", "planes", "scope", "bodies")
+SECTIONS = ("files", "encodings", "archives", "identity", "geometry", "pixels", "planes", "scope", "bodies")
 
 
 def all_cases() -> list[Case]:
