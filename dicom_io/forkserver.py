@@ -12,6 +12,7 @@ import resource
 import signal
 import socket
 import struct
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -21,11 +22,15 @@ REPLY = struct.Struct("<qq")  # process id, 0; or exit status as by waitpid, lar
 START, END = b"S", b"E"
 IN, OUT = 0, 3  # the pipes of a child
 _KIB = 1024
+_NOT_NEEDED = ("requests",)
+"""What pydicom loads to fetch its example data, at a quarter of the start: a decoder fetches nothing."""
 
 
 def main() -> None:
     """Serve the socket that stands at standard input until it closes."""
     gc.disable()  # while modules are loaded, nothing becomes garbage
+    for name in _NOT_NEEDED:
+        sys.modules[name] = None  # type: ignore[assignment]  # importing it is an ImportError, which pydicom expects
     from dicom_io import decode
     from dicom_io.confinement import system_call_filter
 

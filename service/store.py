@@ -6,8 +6,6 @@ with write-ahead logging and full synchronisation. File names are digests, never
 
 from __future__ import annotations
 
-import hashlib
-import os
 import secrets
 import shutil
 import threading
@@ -21,10 +19,10 @@ from typing import Any
 from sqlalchemy import Engine, create_engine, event, func, inspect, select, text, update
 from sqlalchemy.orm import Session, sessionmaker
 
+from service.originals import Originals
 from service.received import Objects
 from service.tables import AnalysisRow, EntryRow, OriginalRow, Row, StudyRow
 
-_CHUNK = 1024 * 1024
 _BUSY_MS = 30_000
 ENDED = ("done", "abstained", "failed")
 
@@ -59,9 +57,9 @@ class Store:
         self.root = data_dir
         self.incoming = data_dir / "incoming"
         self.results = data_dir / "results"
-        self._originals = data_dir / "originals"
-        for folder in (self.incoming, self.results, self._originals):
+        for folder in (self.incoming, self.results):
             folder.mkdir(parents=True, exist_ok=True)
+        self._originals = Originals(data_dir / "originals")
         self._engine = create_engine(
             f"sqlite:///{data_dir / 'index.sqlite'}", connect_args={"timeout": _BUSY_MS / 1000}
         )
@@ -98,23 +96,16 @@ class Store:
     # originals
 
     def keep(self, path: Path) -> str:
-        """Move a spooled file into the originals under its SHA-256, durably; returns the digest.
+        """Move a spooled file into the originals under its SHA-256, durably; returns the digest."""
+        return self._originals.keep([path])[0]
 
-        A file that is there already is replaced by the same bytes: so nothing is said to be kept that another thread has
-        renamed and not yet synced, and a damaged copy is healed.
-        """
-        digest = _digest(path)
-        target = self.original(digest)
-        target.parent.mkdir(exist_ok=True)
-        _sync(path)
-        path.replace(target)
-        _sync(target.parent)
-        _sync(self._originals)
-        return digest
+    def keep_all(self, paths: Sequence[Path]) -> tuple[str, ...]:
+        """Like `keep` for many files; returns when all of them are durable."""
+        return self._originals.keep(paths)
 
     def original(self, digest: str) -> Path:
         """Where the original with this digest lies."""
-        return self._originals / digest[:2] / digest
+        return self._originals.path_of(digest)
 
     # studies
 
@@ -347,22 +338,6 @@ def _pragmas(connection: Any, _record: Any) -> None:
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={_BUSY_MS}"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _now() -> str:

@@ -78,7 +78,7 @@ def enter(folder: Path, store: Store) -> dict[str, Any]:
     refused = [outcome for outcome in outcomes if isinstance(outcome, NoUsableSeries)]
     if not usable:
         raise refused[0]
-    digests = [store.keep(path) for path in spooled]
+    digests = store.keep_all(spooled)
     return {
         "studies": [enter_study(store, study, digests) for study in usable],
         "refused": [_outcome(error) for error in refused],

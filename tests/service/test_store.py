@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,47 @@ def test_original_is_found_by_its_digest_and_leaves_the_spool(store: Store) -> N
 def test_same_original_is_kept_once(store: Store) -> None:
     assert store.keep(_spool(store, b"same")) == store.keep(_spool(store, b"same"))
     assert len([path for path in (store.root / "originals").rglob("*") if path.is_file()]) == 1
+
+
+def test_many_originals_are_synced_before_they_are_moved_and_each_folder_once_after_the_last(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spooled = [_spool(store, bytes([number, number])) for number in range(40)]
+    expected = [hashlib.sha256(path.read_bytes()).hexdigest() for path in spooled]
+    done: list[tuple[str, str]] = []
+    sync, move = os.fsync, Path.replace
+
+    def synced(descriptor: int) -> None:
+        sync(descriptor)
+        done.append(("sync", str(Path(f"/proc/self/fd/{descriptor}").readlink())))
+
+    def moved(path: Path, target: Path) -> Path:
+        done.append(("move", str(path)))
+        done.append(("into", str(target.parent)))
+        return move(path, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", moved)
+    assert list(store.keep_all(spooled)) == expected
+    assert all(done.index(("sync", str(path))) < done.index(("move", str(path))) for path in spooled)
+    folders = {str(store.original(digest).parent) for digest in expected}
+    last = {folder: len(done) - 1 - done[::-1].index(("into", folder)) for folder in folders}
+    assert all(done.count(("sync", folder)) == 1 and done.index(("sync", folder)) > last[folder] for folder in folders)
+    assert done[-1] == ("sync", str(store.root / "originals"))
+
+
+def test_nothing_counts_as_kept_when_one_of_many_cannot_be_synced(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spooled = [_spool(store, bytes([number])) for number in range(10)]
+
+    def failing(descriptor: int) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(OSError, match="broken"):
+        store.keep_all(spooled)
+    assert [path for path in (store.root / "originals").rglob("*") if path.is_file()] == []
 
 
 def test_index_commits_with_full_synchronisation_and_write_ahead_log(store: Store) -> None:
