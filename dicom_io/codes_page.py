@@ -16,7 +16,8 @@ _HEAD = """# What the reader says, and why
 recess reads an object, a series or a study whole or says why not. Each code is stable; the sentence beside it is what a
 person sees in `recess inspect`, in the report and in `report.json`. Nothing is guessed: what is in doubt is left out and told.
 This page is written by `python -m dicom_io.codes_page` from the catalogue and the limits themselves. What is tried, with the
-outcome of each case: [catalogue.md](catalogue.md). Where foreign bytes are read: [isolation.md](isolation.md).
+outcome of each case: [catalogue.md](catalogue.md); what is found in whole studies that were spoiled: [findings.md](findings.md). Where
+foreign bytes are read: [isolation.md](isolation.md). Copies without identity: [deidentify.md](deidentify.md).
 """
 _SECTIONS = (
     ("The input as a whole", "Refused before anything is read.", codes.INPUT),

@@ -27,7 +27,8 @@ _HEAD = """# Bad studies and what must become of them
 
 Every way of going wrong that recess is tried on, made by code in `tests/corpus` over a small study of a made-up body, with the
 outcome that was declared before it was tried. "Alike" means: every stack, place and pixel as in the good study. Codes are
-explained in [ingest-codes.md](ingest-codes.md). Whether an object with a code is kept aside or not kept at all is checked too.
+explained in [ingest-codes.md](ingest-codes.md). Whether an object with a code is kept aside or not kept at all is checked too. What is
+found in whole studies: [findings.md](findings.md).
 Written by `python -m tests.corpus.run --page`; the figure below is the last line of
 
 ```sh
@@ -35,7 +36,7 @@ python -m tests.corpus.run --seeds 2     # catalogue.classes: inputs=… outcome
 ```
 
 Three outcomes may surprise. A study whose only axial series has no pixel spacing is still read from its sagittal series, and `NO_MM`
-means that no series is left that could be measured. A clipped stack is left out whole, not only where it is clipped. A 3-D volume alone is
+means that no series is left that could be measured. A clipped picture is left out whole, not only where it is clipped. A 3-D volume alone is
 read as its sagittal slices, and nothing is measured on resliced pictures.
 
 | class | what is wrong | declared outcome |

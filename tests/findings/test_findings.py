@@ -11,6 +11,7 @@ from inference.provenance import findings_digest
 from tests.findings.abnormal import Abnormal, inputs_of, judge_abnormal
 from tests.findings.invariance import judge_variant, variants
 from tests.findings.reading import remembered_networks, untouched
+from tests.findings.run import PAGE, page
 
 _VARIANTS = (
     "I-04 every object twice",
@@ -52,6 +53,10 @@ def test_an_abnormal_study_says_nothing_wrong_and_its_sound_parts_are_read(
     name: str, engine: Engine, abnormal: dict[str, Abnormal]
 ) -> None:
     assert judge_abnormal(abnormal[name], engine) == ""
+
+
+def test_the_page_of_the_findings_is_up_to_date() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page()
 
 
 def test_there_are_forty_variants() -> None:
