@@ -36,8 +36,8 @@ python -m tests.corpus.run --seeds 2     # catalogue.classes: inputs=… outcome
 ```
 
 Three outcomes may surprise. A study whose only axial series has no pixel spacing is still read from its sagittal series, and `NO_MM`
-means that no series is left that could be measured. A clipped picture is left out whole, not only where it is clipped. A 3-D volume alone is
-read as its sagittal slices, and nothing is measured on resliced pictures.
+means that no series is left that could be measured. A clipped picture is left out whole, not only where it is clipped. A 3-D volume alone
+is read as its sagittal slices, and nothing is measured on resliced pictures.
 
 | class | what is wrong | declared outcome |
 |---|---|---|
