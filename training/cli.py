@@ -144,6 +144,9 @@ def evaluate(
     count: Annotated[
         int | None, typer.Option(help="phantom, coverage: studies (60); recess, realism: pictures (100, 200).")
     ] = None,
+    of_run: Annotated[
+        bool, typer.Option("--of-run", help="notes: the members in --runs in place of the shipped ones.")
+    ] = False,
     beyond: Annotated[bool, typer.Option("--beyond", help="phantom: outside the ranges of training.")] = False,
     sheet: Annotated[
         Path | None, typer.Option(help="Write a sheet of overlays or crops, or a plot, here (PNG).")
@@ -163,7 +166,10 @@ def evaluate(
     elif what == NOTES:
         from training.evaluate_notes import evaluate_notes
 
-        typer.echo(evaluate_notes(data_folder(data), runs, device=device))
+        try:
+            typer.echo(evaluate_notes(data_folder(data), runs, device=device, of_run=of_run))
+        except FileNotFoundError as error:
+            _refuse(str(error))
     elif what == "phantom":
         from training.evaluate_phantom import evaluate_phantom
 

@@ -85,14 +85,22 @@ class Scored:
 
 
 def held_out_scores(
-    data: Path, runs: Path, *, cards: Path = CARDS, weights: Path = WEIGHTS, device: str = "auto"
+    data: Path,
+    runs: Path,
+    *,
+    cards: Path = CARDS,
+    weights: Path = WEIGHTS,
+    device: str = "auto",
+    ensemble: MirrorEnsemble | None = None,
 ) -> Scored:
-    """Score every level with the shipped member that was not taught on its fold."""
+    """Score every level with the member of `ensemble`, else of the shipped one, that was not taught on its fold."""
     from training.notes_recipe import notes_recipe
 
     recipe = notes_recipe()
-    ensemble = load_network(load_card(recipe.name, cards), weights)
-    assert isinstance(ensemble, MirrorEnsemble)
+    if ensemble is None:
+        shipped = load_network(load_card(recipe.name, cards), weights)
+        assert isinstance(shipped, MirrorEnsemble)
+        ensemble = shipped
     folder = data / "axial"
     levels = noted_levels(folder)
     maps = torch.from_numpy(cached_maps(levels, folder, runs / recipe.name, device))
@@ -118,9 +126,16 @@ def _part_scores(ensemble: MirrorEnsemble, number: int, maps: torch.Tensor) -> N
     return np.concatenate(found, axis=1)
 
 
-def evaluate_notes(data: Path, runs: Path = Path("runs"), *, device: str = "auto") -> str:
-    """Lines of text: presence and side with n and 95 % intervals by patient, with what was withheld."""
-    return "\n".join(figures_of(held_out_scores(data, runs, device=device), data))
+def evaluate_notes(data: Path, runs: Path = Path("runs"), *, device: str = "auto", of_run: bool = False) -> str:
+    """Lines of text: presence and side with n and 95 % intervals by patient, with what was withheld.
+
+    `of_run` measures the members that a run left in `runs` in place of the shipped ones; FileNotFoundError when one is missing.
+    """
+    from training.fit_notes import run_ensemble
+
+    ensemble = run_ensemble(runs) if of_run else None
+    lines = figures_of(held_out_scores(data, runs, device=device, ensemble=ensemble), data)
+    return "\n".join([f"members of the run in {runs}" if of_run else "shipped members", *lines])
 
 
 def figures_of(scored: Scored, data: Path) -> list[str]:

@@ -65,6 +65,19 @@ def fit_notes(
     return ensemble.eval()
 
 
+def run_ensemble(runs: Path) -> MirrorEnsemble:
+    """The members that a run left in `runs`. FileNotFoundError when one is missing."""
+    recipe = notes_recipe()
+    ensemble = build(recipe.network)
+    assert isinstance(ensemble, MirrorEnsemble)
+    for number in range(recipe.folds):
+        path = runs / recipe.name / f"member-{number}.safetensors"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: that member is missing; run recess-train fit {recipe.name} --runs {runs}")
+        ensemble.member(number).load_state_dict(load_file(str(path)))
+    return ensemble.eval()
+
+
 def ship_notes(
     ensemble: MirrorEnsemble, data_folder: Path, runs: Path, *, cards: Path = CARDS, weights: Path = WEIGHTS
 ) -> Card:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from inference.canal_pose import MAPS, canal_pose, pose_of, posed_maps
 from inference.provenance import NOTES
@@ -31,6 +32,7 @@ from training.datasets.notes import (
     noted_levels,
 )
 from training.evaluate_notes import Scored, presence_lines, side_lines
+from training.fit_notes import run_ensemble
 from training.notes_linear import fit_linear, logistic_weights, side_head
 from training.notes_recipe import notes_recipe, taught
 from training.notes_trunk import augmented, fit_trunk, trunk_loss
@@ -194,6 +196,21 @@ def test_logistic_regression_agrees_with_the_head_fitted_feature_by_feature() ->
     assert np.allclose(features.T @ (truth - chance), 0, atol=0.5)
     assert weights[0] > 1 > 0 > weights[1]
     assert abs(float((truth - chance).sum())) < 1e-3
+
+
+def test_a_run_is_measured_only_when_all_its_members_are_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"member-0.*recess-train fit notes"):
+        run_ensemble(tmp_path)
+    recipe = notes_recipe()
+    torch.manual_seed(3)
+    made = build(recipe.network)
+    assert isinstance(made, MirrorEnsemble)
+    (tmp_path / recipe.name).mkdir()
+    for number in range(recipe.folds):
+        save_file(made.member(number).state_dict(), str(tmp_path / recipe.name / f"member-{number}.safetensors"))
+    maps = torch.rand(2, len(MAPS), *SIZE)
+    with torch.inference_mode():
+        assert torch.equal(run_ensemble(tmp_path)(maps), made.eval()(maps))
 
 
 def test_the_head_of_the_side_is_even_at_zero_and_the_same_for_both_sides() -> None:
