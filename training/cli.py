@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -103,11 +104,13 @@ def fit(
     from training.fit import ship as install
 
     folder = data_folder(data)
-    if recipe == GRADER:
-        _fit_grader(folder, device, ship)
-        return
-    if recipe == NOTES:
-        _fit_notes(folder, runs, device, threads, ship)
+    began = time.monotonic(), time.process_time()
+    if recipe in (GRADER, NOTES):
+        if recipe == GRADER:
+            _fit_grader(folder, device, ship)
+        else:
+            _fit_notes(folder, runs, device, threads, ship)
+        typer.echo(_spent(*began))
         return
     loaded = _recipe(recipe)
     with Progress(console=Console(stderr=True)) as bar:
@@ -130,6 +133,7 @@ def fit(
         except (ResumeError, DeviceUnavailableError, OSError, ValueError) as error:
             _refuse(str(error))
     typer.echo(f"best at step {result.best_step} of {result.steps}: " + _figures(result.dice_by_class))
+    typer.echo(_spent(*began))
     if ship:
         card = install(loaded, result, f"recess-train fit {recipe} --threads {threads} --ship")
         typer.echo(f"installed {card.name}, sha256 {card.sha256}")
@@ -294,6 +298,12 @@ def _recipe(name: str) -> Any:
         return load_recipe(name)
     except ConfigError as error:
         _refuse(str(error))
+
+
+def _spent(clock: float, processor: float) -> str:
+    """How long it took since these readings of `time.monotonic` and `time.process_time`: a card says it."""
+    minutes, of_processor = (time.monotonic() - clock) / 60, (time.process_time() - processor) / 60
+    return f"took {minutes:.1f} minutes on the clock, {of_processor:.1f} of processor"
 
 
 def _figures(values: dict[str, float]) -> str:
