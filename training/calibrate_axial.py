@@ -52,12 +52,17 @@ def simulated_readings(
     for stack in np.unique(crops.stacks):
         members = np.flatnonzero(crops.stacks == stack)
         members = members[np.argsort(crops.offsets[members])]
-        margin = crops.margins[members[0]] + rng.normal(0, _MARGIN_ERROR_MM, 3)
-        normal = crops.normals[members[0]] + rng.normal(0, np.radians(_TILT_ERROR_DEG), 3)
-        disc = simulated_disc(margin, normal / np.linalg.norm(normal))
+        disc = misplaced_disc(crops.margins[members[0]], crops.normals[members[0]], rng)
         axial = read_crops(crops, members, disc, segmenter, recess)
         truth = dict(zip(TRUTH, crops.truth[members[0]].tolist(), strict=True))
         yield Case(axial, truth, int(crops.seeds[members[0]]))
+
+
+def misplaced_disc(margin: NDArray[np.float64], normal: NDArray[np.float64], rng: np.random.Generator) -> Disc:
+    """A disc whose posterior margin (3,) and unit normal (3,) are off by as much as sagittal slices would have them."""
+    margin = margin + rng.normal(0, _MARGIN_ERROR_MM, 3)
+    normal = normal + rng.normal(0, np.radians(_TILT_ERROR_DEG), 3)
+    return simulated_disc(margin, normal / np.linalg.norm(normal))
 
 
 def simulated_disc(margin: NDArray[np.float64], normal: NDArray[np.float64]) -> Disc:

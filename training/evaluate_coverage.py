@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +21,15 @@ from inference.disc_grades import PFIRRMANN, QUESTIONS
 from models.calibration import platt
 from training.intervals import bootstrap_interval
 
+if TYPE_CHECKING:
+    from models.runtime import Segmenter
+
 SURE = 0.95
 """The coverage at which the risk is printed: at most one reading in twenty may be withheld."""
 _SHARES = (0.5, 0.8, SURE)
-_SIDES = ("left", "right")
-_ATTRIBUTION = (
-    "Notes and pictures: Sudirman et al. (Mendeley Data 10.17632/k57fr854j2, /zbf6b4pttk, /s6bgczr8s2), CC BY 4.0.\n"
-    "Disc gradings: SPIDER, van der Graaf et al. 2024 (10.1038/s41597-024-03090-w), CC BY 4.0. Recess: simulated studies."
-)
+_SEED = 11
+_NOTES = "Notes and pictures: Sudirman et al. (Mendeley Data 10.17632/k57fr854j2, /zbf6b4pttk, /s6bgczr8s2), CC BY 4.0."
+_SPIDER = "Disc gradings and pictures: SPIDER, van der Graaf et al. 2024 (10.1038/s41597-024-03090-w), CC BY 4.0."
 
 
 @dataclass(frozen=True)
@@ -191,53 +192,47 @@ def _held_out_calibrated(
 
 
 def recess_curves(runs: Path, count: int, device: str = "auto") -> list[Curve]:
-    """Recess depth on the simulated studies that lie under `runs`, by the uncertainty stated for each; empty where there are none."""
-    folders = sorted((runs / "phantom_studies").glob("phantom-*/truth.json"))[:count]
-    rows = list(_recess_rows([path.parent for path in folders], runs, device))
-    if not rows:
+    """Recess depth on the simulated studies that lie under `runs`, by the uncertainty stated for each; empty where there are none.
+
+    The axial series alone is read, around each disc's true place misjudged at random: what is measured is the depth, not the names.
+    """
+    from models.runtime import Segmenter
+
+    truths = sorted((runs / "phantom_studies").glob("phantom-*/truth.json"))[:count]
+    if not truths:
         return []
+    segmenter, recess = Segmenter.load("axial", device), Segmenter.load("axial_recess", device)
+    rng = np.random.default_rng(_SEED)
+    rows = [row for path in truths for row in _read_recesses(path, segmenter, recess, rng)]
     seeds, sds, errors = (np.array(column) for column in zip(*rows, strict=True))
-    return [Curve("recess depth (simulated studies)", -sds, np.abs(errors), seeds, "mm")]
+    seen = np.isfinite(errors)
+    name = f"recess depth (simulated studies; withheld {int((~seen).sum())} of {len(rows)})"
+    return [Curve(name, -sds[seen], np.abs(errors[seen]), seeds[seen], "mm")]
 
 
-def _recess_rows(folders: Sequence[Path], runs: Path, device: str) -> Iterator[tuple[int, float, float]]:
-    """(seed, stated uncertainty, error) in mm of every recess that was read; a study is read once for the same networks."""
-    from inference.analyze import Engine
-
-    if not folders:
-        return
-    engine = Engine.load(device)
-    networks = hashlib.sha256("".join(model.sha256 for model in engine.models).encode())
-    kept = runs / "coverage" / networks.hexdigest()[:12]
-    kept.mkdir(parents=True, exist_ok=True)
-    for folder in folders:
-        path = kept / f"{folder.name}.json"
-        if not path.is_file():
-            path.write_text(json.dumps(_read_study(folder, engine)), encoding="utf-8")
-        for seed, sd, error in json.loads(path.read_text(encoding="utf-8")):
-            yield int(seed), float(sd), float(error)
-
-
-def _read_study(folder: Path, engine: Any) -> list[tuple[int, float, float]]:
+def _read_recesses(
+    path: Path, segmenter: Segmenter, recess: Segmenter, rng: np.random.Generator
+) -> Iterator[tuple[int, float, float]]:
+    """(seed, stated uncertainty, error) in mm of both recesses at the levels that are read fully; nan where withheld."""
     from dicom_io import read_study
-    from inference.analyze import analyze
+    from inference.measure import SIDES, measure_recess
+    from inference.segment import segment_axial
+    from inference.sizes import Missing
+    from training.calibrate_axial import misplaced_disc
 
-    truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
-    report = analyze(read_study([folder / series["role"] for series in truth["series"]]), engine=engine).report
-    levels = {level["name"]: level for level in truth["levels"]}
-    rows = []
-    for finding in report.findings:
-        if (
-            finding.kind != "recess_stenosis"
-            or finding.level not in anatomy().read_levels
-            or finding.side not in _SIDES
-        ):
+    truth = json.loads(path.read_text(encoding="utf-8"))
+    stacks = read_study(path.parent / "axial_t2").with_role("axial_t2")
+    for level in truth["levels"]:
+        if level["name"] not in anatomy().read_levels:
             continue
-        for item in finding.measurements:
-            if item.name == "recess_mm" and item.uncertainty is not None:
-                true = levels[finding.level][finding.side]["recess_depth_soft_mm"]
-                rows.append((int(truth["seed"]), item.uncertainty, item.value - true))
-    return rows
+        disc = misplaced_disc(np.array(level["posterior_margin_lps"]), np.array(level["normal_lps"]), rng)
+        for axial in segment_axial(stacks, [disc], segmenter, recess):
+            for side in SIDES:
+                size = measure_recess(axial, side, segmenter.card.constants)
+                if isinstance(size, Missing):
+                    yield int(truth["seed"]), float("nan"), float("nan")
+                else:
+                    yield int(truth["seed"]), size.sd, size.value - level[side]["recess_depth_soft_mm"]
 
 
 def draw(curves: Sequence[Curve], path: Path) -> None:
@@ -246,14 +241,14 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
     from matplotlib.figure import Figure
 
     panels = [
-        ("axial T1 against notes", [c for c in curves if "notes" in c.name], "share wrong"),
-        ("disc grades, sagittal T2", [c for c in curves if "SPIDER" in c.name], "share wrong"),
-        ("recess depth, simulated", [c for c in curves if c.unit], "mean absolute error (mm)"),
+        ("axial T1 against notes", [c for c in curves if "notes" in c.name], "share wrong", _NOTES),
+        ("disc grades, sagittal T2", [c for c in curves if "SPIDER" in c.name], "share wrong", _SPIDER),
+        ("recess depth, simulated", [c for c in curves if c.unit], "mean absolute error (mm)", ""),
     ]
     panels = [panel for panel in panels if panel[1]]
     figure = Figure(figsize=(3.9 * len(panels), 3.6), dpi=90)
     FigureCanvasAgg(figure)
-    for axis, (title, members, label) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    for axis, (title, members, label, _) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for curve in members:
             risk = risks(np.stack([curve.confidence, curve.error], axis=1))
             coverage = np.arange(1, len(risk) + 1) / len(risk)
@@ -268,6 +263,6 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
         if len(members) > 1:
             axis.legend(fontsize=6, frameon=False)
-    figure.text(0.01, 0.01, _ATTRIBUTION, fontsize=6)
+    figure.text(0.01, 0.01, "\n".join(source for *_, source in panels if source), fontsize=6)
     figure.tight_layout(rect=(0, 0.08, 1, 1))
     figure.savefig(path, format="png")
