@@ -118,13 +118,16 @@ def segments_by_part(
     known = anatomy().disc_codes
     result = np.zeros(label_map.shape, dtype=np.uint16)
     segments: list[Segment] = []
+    labelled = label_map > 0
     for level, structures, where in parts:
+        places = np.nonzero(labelled & where)
+        found = label_map[places]
         for label in label_set.label:
-            mask = (label_map == label.value) & where
-            if label.name not in structures or not mask.any():
+            mine = found == label.value
+            if label.name not in structures or not mine.any():
                 continue
             value = len(segments) + 1
-            result[mask] = value
+            result[tuple(axis[mine] for axis in places)] = value
             side = f" {label.laterality}" if label.laterality else ""
             name = label.name.removesuffix(f"_{label.laterality}").replace("_", " ")
             region = known.get(level or "")
