@@ -17,7 +17,9 @@ from inference.assemble import level_read, merged_maps, pictures_of, study_read,
 from inference.axial_t1 import T1_ROLE, T1Herniation, read_axial_t1
 from inference.clinical import Assessment, assess
 from inference.clinical_words import say
+from inference.competence import withhold_doubtful
 from inference.continuity import continuous
+from inference.doubts import study_doubts
 from inference.exam import Exam
 from inference.exam_versions import ExamVersions, check_patient
 from inference.first_read import FirstRead
@@ -161,13 +163,14 @@ def analyze(
     findings, withheld = read_levels(spine.discs, axial, engine.axial.card, axial_t2=bool(axial_stacks), axial_t1=on_t1)
     findings, withheld = withhold_at_gaps(findings, withheld, axial)
     findings, withheld, sides = withhold_unsafe(findings, withheld, _compare_planes(stack, axial_stacks))
+    findings, withheld, doubted = withhold_doubtful(findings, withheld, study_doubts(study, spine, stack, axial))
     steps.begin("correlation")
     imaging = imaging_from_report(findings, withheld, numbering=spine.numbering)
     assessment = assess(exam, imaging, first_read, findings, withheld, language=language)
     report = Report(
         **_provenance(study.manifest_sha256, engine, exam, first_read, language),
         study=study_read(study, spine.numbering),
-        warnings=warnings_of((*study.warnings, *study.excluded, *stack.warnings, *spine.warnings, *sides)),
+        warnings=warnings_of((*study.warnings, *study.excluded, *stack.warnings, *spine.warnings, *sides, *doubted)),
         levels=tuple(level_read(disc) for disc in reversed(spine.discs)),
         findings=with_roots(findings, imaging),
         withheld=withheld,

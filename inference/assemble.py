@@ -66,6 +66,7 @@ def level_read(disc: Disc) -> LevelRead:
         alternative_name=disc.alternative_name,
         disc_centre_lps=_point(disc.centre_lps),
         mid_plane=Plane(point=_point(disc.centre_lps), normal=_point(disc.normal)),
+        disc_ap_mm=round(disc.ap_mm, 1),
         pfirrmann={grade: round(p, 3) for grade, p in pfirrmann_grades(disc.grades).items()} if disc.grades else None,
         grades={name: round(p, 3) for name, p in disc.grades.items() if name not in PFIRRMANN} or None,
     )

@@ -108,6 +108,8 @@ class LevelRead(Leaving):
     alternative_name: str | None = None
     disc_centre_lps: Point
     mid_plane: Plane
+    disc_ap_mm: float | None = None
+    """Length of the disc from front to back: the size of the body that a canal is held against."""
     pfirrmann: dict[str, float] | None = None
     """Probability of each grade, "1" to "5"; null where the disc was not seen on sagittal T2."""
     grades: dict[str, float] | None = None

@@ -330,5 +330,5 @@ def _zone_solids(anatomy: Anatomy, i: int, u: Field, v: Field, t: Field) -> dict
         elif lesion.kind == "solid":
             solid = lesion_field(lesion, u, v, t)
             out["lesion"] = np.minimum(out["lesion"], solid) if "lesion" in out else solid
-    out["bone"] = np.minimum(arch, np.minimum(sap, iap))
+    out["bone"] = np.minimum(out["arch"], np.minimum(out["sap"], out["iap"]))
     return out

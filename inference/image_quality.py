@@ -1,0 +1,144 @@
+"""Measures of one picture that tell how far it can be trusted: noise, sharpness, ghosts, stripes, dashes, folding, and voids.
+
+Everything is counted against the picture's own brightest tissue, on pixels of about a millimetre, so that scanner, matrix and
+interpolation matter little. Which value is too much: configs/competence.toml.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+Picture = NDArray[np.float32]
+PIXEL_MM = 1.0
+"""Pictures are brought to this pixel (a coarser one stays): what scanners resolve; finer pixels are mostly interpolated."""
+_BLOCK = 12
+_BORDER = 6
+_LAPLACIAN = np.array([[1.0, -2.0, 1.0], [-2.0, 4.0, -2.0], [1.0, -2.0, 1.0]]) / 6.0
+"""Mask of Immerkaer 1996: blind to edges and slopes, unit variance for white noise."""
+_MAD = 0.6745
+_SHOWN = 0.15
+"""Both ends of a picture must show tissue over this share of their length, or nothing can go on there."""
+_QUIET_PERCENTILE = 25.0
+"""Of the blocks that show tissue, the quietest quarter tells noise and ghosts from texture and edges."""
+
+
+@dataclass(frozen=True)
+class PictureQuality:
+    """Measures of one picture.
+
+    `snr`: brightest tissue over the noise of quiet tissue. `ripple`: what waves of 2.5 to 8 mm quiet tissue shows, in shares of the
+    brightest tissue. `sharp`: how steep edges are, 2.8 for a step. `haze`: waves in what should be dark. `stripe`: how far one
+    wave stands above its neighbours in k-space. `dash`: how far one row or column stands above those on both sides of it, in
+    shares of the brightest tissue. `fold`: how alike both ends of the picture are (correlation).
+    """
+
+    snr: float
+    ripple: float
+    sharp: float
+    haze: float
+    stripe: float
+    dash: float
+    fold: float
+
+
+def picture_quality(picture: NDArray[np.number], spacing_mm: tuple[float, float]) -> PictureQuality:
+    """Measures of a picture (R, C) with pixels of `spacing_mm` (row step, column step)."""
+    fold = _fold(np.asarray(picture, dtype=np.float32))
+    even, bright = resampled(np.asarray(picture, dtype=np.float32), spacing_mm)
+    if bright <= 0:
+        return PictureQuality(0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    even = even / np.float32(bright)
+    inner = even[_BORDER:-_BORDER, _BORDER:-_BORDER]
+    residual = ndimage.convolve(even, _LAPLACIAN, mode="nearest")[_BORDER:-_BORDER, _BORDER:-_BORDER]
+    waves = ndimage.gaussian_filter(even, 0.9) - ndimage.gaussian_filter(even, 2.4)
+    tissue = _blocks(inner).mean(axis=(-2, -1)) > 0.08
+    noise = float(np.percentile(_spread(residual)[tissue], _QUIET_PERCENTILE)) if tissue.any() else 1.0
+    ripple = _spread(waves[_BORDER:-_BORDER, _BORDER:-_BORDER])[tissue]
+    return PictureQuality(
+        snr=1.0 / max(noise, 1e-4),
+        ripple=float(np.percentile(ripple, _QUIET_PERCENTILE)) if tissue.any() else 1.0,
+        sharp=_sharp(even),
+        haze=_haze(inner, residual, waves[_BORDER:-_BORDER, _BORDER:-_BORDER]),
+        stripe=_stripe(even),
+        dash=max(_dash(even), _dash(even.T)),
+        fold=fold,
+    )
+
+
+def resampled(picture: Picture, spacing_mm: tuple[float, float]) -> tuple[Picture, float]:
+    """The picture on pixels of PIXEL_MM (by cutting its k-space; a coarser axis stays), and its brightest tissue (99th percentile)."""
+    rows, columns = (max(16, min(n, round(n * mm / PIXEL_MM))) for n, mm in zip(picture.shape, spacing_mm, strict=True))
+    k = np.fft.fftshift(np.fft.fft2(picture))
+    top, left = picture.shape[0] // 2 - rows // 2, picture.shape[1] // 2 - columns // 2
+    part = np.fft.ifftshift(k[top : top + rows, left : left + columns])
+    even = np.fft.ifft2(part).real * (rows * columns / picture.size)
+    return even.astype(np.float32), float(np.percentile(picture, 99.0))
+
+
+def _sharp(even: Picture) -> float:
+    """How much steeper the strongest edges are seen at 0.7 mm than at 2 mm: 2.8 for a step, 1 for what is blurred far beyond 2 mm."""
+    coarse = np.hypot(*np.gradient(ndimage.gaussian_filter(even, 2.0)))
+    fine = ndimage.maximum_filter(np.hypot(*np.gradient(ndimage.gaussian_filter(even, 0.7))), size=5)
+    coarse, fine = (part[_BORDER:-_BORDER, _BORDER:-_BORDER] for part in (coarse, fine))
+    chosen = coarse >= np.percentile(coarse, 97.0)
+    return float(np.median(fine[chosen] / np.maximum(coarse[chosen], 1e-6)))
+
+
+def _haze(inner: NDArray[np.floating], residual: NDArray[np.floating], waves: NDArray[np.floating]) -> float:
+    """Waves in what should be dark, in shares of the brightest tissue: ghosts fall there too. 0 where nothing is dark."""
+    mean = _blocks(inner).mean(axis=(-2, -1))
+    dark = mean < np.percentile(mean, 20)
+    return float(np.percentile(_blocks(waves).std(axis=(-2, -1))[dark], 75)) if dark.any() else 0.0
+
+
+def _blocks(picture: NDArray[np.floating]) -> NDArray[np.floating]:
+    rows, columns = (n // _BLOCK for n in picture.shape)
+    cut = picture[: rows * _BLOCK, : columns * _BLOCK]
+    return cut.reshape(rows, _BLOCK, columns, _BLOCK).swapaxes(1, 2)
+
+
+def _spread(picture: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Robust standard deviation of every block."""
+    return np.asarray(np.median(np.abs(_blocks(picture)), axis=(-2, -1)) / _MAD)
+
+
+def _stripe(even: Picture) -> float:
+    """Greatest ratio of a sample of k-space to the median of those around it, away from the middle and the axes."""
+    rows, columns = even.shape
+    window = np.hanning(rows)[:, None] * np.hanning(columns)[None, :]
+    k = np.fft.fftshift(np.abs(np.fft.fft2((even - even.mean()) * window)))
+    down = np.abs(np.arange(rows) - rows // 2)[:, None]
+    across = np.abs(np.arange(columns) - columns // 2)[None, :]
+    radius = np.hypot(down / rows, across / columns)
+    around = ndimage.median_filter(k, size=9)
+    counted = (radius > 0.04) & (radius < 0.45) & (down > 0) & (across > 0)
+    return float((k[counted] / np.maximum(around[counted], 1e-6)).max())
+
+
+def _dash(even: Picture) -> float:
+    """How far the brightest line stands above the rows on both sides of it, in shares of the brightest tissue; edges count nothing."""
+    above = even[2:-2] - np.maximum(even[:-4], even[4:])
+    return float(np.median(above[:, _BORDER:-_BORDER], axis=1)[_BORDER:-_BORDER].max())
+
+
+def _fold(picture: Picture) -> float:
+    """How alike the two ends of the picture are, where both show tissue (the better axis): folded tissue goes on at the other end."""
+    return max(_fold_of_rows(picture), _fold_of_rows(picture.T))
+
+
+def _fold_of_rows(picture: Picture) -> float:
+    smooth = ndimage.gaussian_filter1d(picture, 1.0, axis=0, mode="wrap")
+    smooth = ndimage.gaussian_filter1d(smooth, 1.5, axis=1)
+    first, last = smooth[3], smooth[-4]
+    level = float(np.percentile(picture, 99.0))
+    shown = (first > 0.1 * level) & (last > 0.1 * level)
+    if shown.mean() < _SHOWN:
+        return 0.0
+    fine = [end - ndimage.gaussian_filter1d(end, 10.0) for end in (first, last)]
+    if min(float(end[shown].std()) for end in fine) <= 0:
+        return 0.0
+    return float(np.corrcoef(fine[0][shown], fine[1][shown])[0, 1])
