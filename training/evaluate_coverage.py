@@ -163,8 +163,11 @@ def _grade_scores(
 
     recipe = grader_recipe()
     segmenter = Segmenter.load("sagittal", device)
-    made_by = f"{recipe.model_dump_json()} {segmenter.card.model_dump_json(include={'sha256', 'input'})}"
-    path = runs / recipe.name / f"scores-{hashlib.sha256(made_by.encode()).hexdigest()[:12]}.npz"
+    made_by = [
+        recipe.model_dump_json(),
+        *(card.model_dump_json(include={"sha256", "input"}) for card in segmenter.cards),
+    ]
+    path = runs / recipe.name / f"scores-{hashlib.sha256(' '.join(made_by).encode()).hexdigest()[:12]}.npz"
     if not path.is_file():
         windows = graded_windows(segmenter, data, recipe)
         scores = cross_validated(recipe, windows)

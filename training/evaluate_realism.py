@@ -359,14 +359,16 @@ def draw_sheet(crops: Crops, path: Path) -> None:
     """Rows of real crops above rows of simulated ones, in the order they were made."""
     from PIL import Image
 
-    rows = []
-    per_kind = _SHEET_TILES // 2 // _SHEET_COLUMNS
-    chosen = [np.flatnonzero(kind)[: _SHEET_TILES // 2] for kind in (crops.real, ~crops.real)]
-    for line in range(per_kind):
-        for members in chosen:
-            part = crops.images[members[line * _SHEET_COLUMNS : (line + 1) * _SHEET_COLUMNS]]
-            rows.append(np.hstack(list(part)))
-    rows = [row for row in rows if row.shape == rows[0].shape]
+    kinds = [crops.images[kind][: _SHEET_TILES // 2] for kind in (crops.real, ~crops.real)]
+    count = -(-max(len(part) for part in kinds) // _SHEET_COLUMNS) * _SHEET_COLUMNS
+    filled = [
+        np.concatenate([part, np.zeros((count - len(part), *part.shape[1:]), dtype=np.float32)]) for part in kinds
+    ]
+    rows = [
+        np.hstack(list(part[start : start + _SHEET_COLUMNS]))
+        for start in range(0, count, _SHEET_COLUMNS)
+        for part in filled
+    ]
     grey = (np.clip(np.vstack(rows), 0, 1) * 255).astype(np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(grey).resize((grey.shape[1] * 3 // 2, grey.shape[0] * 3 // 2)).save(path)

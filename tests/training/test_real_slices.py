@@ -15,6 +15,7 @@ from training.evaluate_realism import (
     Crops,
     coarser,
     cross_scores,
+    draw_sheet,
     folds_of,
     noise_of,
     same_histogram,
@@ -174,6 +175,20 @@ def test_matched_histograms_are_the_same_histogram_and_coarse_crops_have_millime
     values = np.sort(same_histogram(crops).images.reshape(12, -1), axis=1)
     assert np.ptp(values, axis=0).max() == 0.0
     assert coarser(crops).images.shape[1:] == (64, 64)
+
+
+def test_a_sheet_has_rows_of_real_above_rows_of_simulated_crops(tmp_path: Path) -> None:
+    from PIL import Image
+
+    white = [(str(number), np.full((20, 20), 1.0, dtype=np.float32)) for number in range(14)]
+    crops = Crops(
+        np.stack([picture for _, picture in white]), np.arange(14) < 13, np.array([name for name, _ in white]), 1.0
+    )
+    draw_sheet(crops, tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        seen = np.asarray(sheet)
+    assert seen.shape == (4 * 30, 12 * 30)
+    assert [int((seen[15 + 30 * row, 15::30] > 200).sum()) for row in range(4)] == [12, 1, 1, 0]
 
 
 def test_a_person_is_in_one_fold_and_a_crop_is_scaled_to_itself() -> None:
