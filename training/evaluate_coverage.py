@@ -122,7 +122,13 @@ def notes_curves(data: Path, runs: Path, device: str = "auto") -> list[Curve]:
 
 def grade_curves(data: Path, runs: Path, device: str = "auto") -> list[Curve]:
     """Every answer of the disc grader, cross-validated by patient; a grade is wrong where it is not the reader's."""
-    scores, answers, patients = _grade_scores(data, runs, device)
+    return curves_of_grades(*_grade_scores(data, runs, device))
+
+
+def curves_of_grades(
+    scores: NDArray[np.float64], answers: NDArray[np.float32], patients: NDArray[np.int64]
+) -> list[Curve]:
+    """Curves from held-out scores and the reader's answers (N, questions) in the order of QUESTIONS, and patients (N,)."""
     chance = _held_out_calibrated(scores, answers, patients)
     first = [QUESTIONS.index(name) for name in PFIRRMANN]
     reached = np.minimum.accumulate(chance[:, first], axis=1)

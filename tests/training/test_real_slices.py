@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from inference.disc_grades import PFIRRMANN, QUESTIONS
 from models.runtime import Segmenter
 from training.datasets.notes import HERNIATION, Noted, noted_levels, picture_of
-from training.evaluate_coverage import SURE, Curve, area, curve_text, draw, risk_at, risks
+from training.evaluate_coverage import SURE, Curve, area, curve_text, curves_of_grades, draw, risk_at, risks
 from training.evaluate_realism import (
     Crops,
     coarser,
@@ -145,6 +146,21 @@ def test_a_curve_is_printed_with_its_coverages_and_drawn(tmp_path: Path) -> None
     assert "n = 60 of 60 patients" in text
     draw(curves, tmp_path / "curves.png")
     assert 5_000 < (tmp_path / "curves.png").stat().st_size < 200_000
+
+
+def test_grades_that_follow_the_reader_are_never_wrong_and_their_noise_is_paid_at_full_coverage() -> None:
+    rng = np.random.default_rng(4)
+    grade = rng.integers(1, 6, 300)
+    answers = np.stack(
+        [grade >= int(name[-1]) if name in PFIRRMANN else rng.random(300) > 0.5 for name in QUESTIONS], axis=1
+    ).astype(np.float32)
+    sharp = curves_of_grades(8.0 * (answers - 0.5), answers, np.arange(300))
+    assert {curve.name for curve in sharp} > {"Pfirrmann grade (SPIDER)", "bulging (SPIDER)"}
+    assert all(curve.error.sum() == 0 for curve in sharp)
+    noisy = curves_of_grades(2.0 * (answers - 0.5) + rng.normal(0, 1, answers.shape), answers, np.arange(300))
+    for curve in noisy:
+        rows = np.stack([curve.confidence, curve.error], axis=1)
+        assert risk_at(rows, 0.5) < risk_at(rows, 1.0)
 
 
 def pictures(seed: int, noise: float, count: int = 40) -> list[tuple[str, np.ndarray]]:
