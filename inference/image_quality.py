@@ -20,6 +20,8 @@ _BORDER = 6
 _LAPLACIAN = np.array([[1.0, -2.0, 1.0], [-2.0, 4.0, -2.0], [1.0, -2.0, 1.0]]) / 6.0
 """Mask of Immerkaer 1996: blind to edges and slopes, unit variance for white noise."""
 _MAD = 0.6745
+_MIDDLE = (0.2, 0.8)
+"""Part of the picture, from one end to the other, in which the spine lies."""
 _SHOWN = 0.15
 """Both ends of a picture must show tissue over this share of their length, or nothing can go on there."""
 _QUIET_PERCENTILE = 25.0
@@ -107,22 +109,27 @@ def _spread(picture: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def _stripe(even: Picture) -> float:
-    """Greatest ratio of a sample of k-space to the median of those around it, away from the middle and the axes."""
+    """Greatest ratio of a sample of k-space to the mean of those around it, away from the middle and off the axes."""
     rows, columns = even.shape
     window = np.hanning(rows)[:, None] * np.hanning(columns)[None, :]
     k = np.fft.fftshift(np.abs(np.fft.fft2((even - even.mean()) * window)))
     down = np.abs(np.arange(rows) - rows // 2)[:, None]
     across = np.abs(np.arange(columns) - columns // 2)[None, :]
     radius = np.hypot(down / rows, across / columns)
-    around = ndimage.median_filter(k, size=9)
+    # the ring of 9 x 9 samples about 5 x 5: a wave leaks no farther than the window lets it
+    around = (81 * ndimage.uniform_filter(k, 9) - 25 * ndimage.uniform_filter(k, 5)) / 56
     counted = (radius > 0.04) & (radius < 0.45) & (down > 0) & (across > 0)
     return float((k[counted] / np.maximum(around[counted], 1e-6)).max())
 
 
 def _dash(even: Picture) -> float:
-    """How far the brightest line stands above the rows on both sides of it, in shares of the brightest tissue; edges count nothing."""
+    """How far the brightest line through the middle part stands above the rows on both sides of it, in shares of the brightest tissue.
+
+    Edges count nothing; towards the ends lie the borders of saturation bands and of corrected fields.
+    """
     above = even[2:-2] - np.maximum(even[:-4], even[4:])
-    return float(np.median(above[:, _BORDER:-_BORDER], axis=1)[_BORDER:-_BORDER].max())
+    edge = round(_MIDDLE[0] * len(above))
+    return float(np.median(above[:, _BORDER:-_BORDER], axis=1)[edge:-edge].max())
 
 
 def _fold(picture: Picture) -> float:

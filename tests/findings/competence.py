@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import hashlib
 import json
 import shutil
@@ -17,11 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from scipy.stats import binomtest
 
 from dicom_io import read_study
 from inference.analyze import Engine, analyze
+from inference.axial_doubts import picture_code
 from inference.competence import SENTENCES
+from inference.image_quality import picture_quality
 from inference.report import Report
 from tests.findings.reading import remembered_networks
 from training.phantom import Anatomy, draw_anatomy, spoil, study_files
@@ -30,6 +34,7 @@ from training.phantom.conditions import CONDITIONS, Condition, laminectomy
 CHOICE_SEED, TEST_SEED = 9_300_000, 9_400_000
 """First seeds of the people on whom limits are chosen, and of those on whom they are measured."""
 _CONDITION_SEEDS = 50_000
+_SUDIRMAN_MM = 0.6875  # as the authors describe it; the pictures carry no geometry
 _ROLES = ("sagittal_t1", "sagittal_t2", "axial_t2")
 _LEVELS = ("L4-L5", "L5-S1")
 CODES = frozenset(SENTENCES) - {"SCOLIOSIS", "SLIP"}
@@ -302,6 +307,37 @@ def table(cases: Sequence[tuple[int, Kind]], kept: Kept) -> list[str]:
     return lines
 
 
+def real_pictures(data: Path, every: int) -> list[str]:
+    """How often the measures of a picture alone doubt real slices: SPIDER mid-sagittal (T2, T1) and Sudirman axial (T1, T2)."""
+    with (data / "spider/midsag/index.csv").open(encoding="utf-8") as file:
+        spacing = {
+            row["file"]: float(row["pixel_spacing_stored"] or row["pixel_spacing_overview"])
+            for row in csv.DictReader(file)
+        }
+    sets = {
+        f"SPIDER mid-sagittal {kind}": [
+            (data / "spider/midsag" / name, spacing[name]) for name in sorted(spacing) if name.endswith(f"_{kind}.jpg")
+        ]
+        for kind in ("t2", "t1")
+    }
+    for kind, folder in (("t1", "sudirman_t1"), ("t2", "sudirman_t2_unidentified")):
+        paths = sorted((data / "axial" / folder).glob("*.png"))
+        sets[f"Sudirman axial {kind}"] = [(path, _SUDIRMAN_MM) for path in paths]
+    lines = []
+    for name, pictures in sets.items():
+        found: dict[str, list[str]] = {}
+        chosen = pictures[::every]
+        for path, millimetres in chosen:
+            picture = np.asarray(Image.open(path).convert("L"), dtype=np.float32)
+            quality = picture_quality(picture, (millimetres, millimetres))
+            code = picture_code(quality, 0.0, sagittal="sagittal" in name)
+            if code is not None:
+                found.setdefault(code, []).append(path.stem)
+        told = "; ".join(f"{code} {len(names)} ({', '.join(names[:6])})" for code, names in found.items()) or "none"
+        lines.append(f"{name}: doubted {share(sum(map(len, found.values())), len(chosen))}: {told}")
+    return lines
+
+
 def share(count: int, n: int) -> str:
     """k/n with its Wilson interval."""
     low, high = binomtest(count, n).proportion_ci(method="wilson")
@@ -316,7 +352,12 @@ def main() -> None:
     parser.add_argument("--choice", action="store_true", help="the people on whom limits are chosen instead")
     parser.add_argument("--only", default="", help="cases whose name begins so")
     parser.add_argument("--verbose", action="store_true")
+    parser.add_argument("--real", type=Path, help="folder of real data: measure its single slices instead")
+    parser.add_argument("--every", type=int, default=1, help="with --real: every so many-th slice")
     options = parser.parse_args()
+    if options.real is not None:
+        sys.stdout.write("\n".join(real_pictures(options.real, options.every)) + "\n")
+        return
     cases = plan(options.people, options.each, CHOICE_SEED if options.choice else TEST_SEED)
     cases = [case for case in cases if case[1].name.startswith(options.only)]
     kept = Kept(options.runs)
