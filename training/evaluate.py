@@ -5,7 +5,7 @@ Dice and surface distance per class on the slabs, discs counted on whole slices,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,10 @@ def evaluate_sagittal(data: Path, *, device: str = "auto", sheet: Path | None = 
     segmenter = Segmenter.load("sagittal", device)
     lines = [f"sagittal {segmenter.card.version}, weights {segmenter.card.sha256[:12]}, {segmenter.device}"]
     lines += slab_lines(score_slabs(segmenter, data), segmenter.card.classes)
+    if segmenter.partner is not None:
+        for member in (replace(segmenter, partner=None), segmenter.partner):
+            alone = slab_lines(score_slabs(member, data), member.card.classes)
+            lines += [f"{member.card.name} alone, {line}" for line in alone]
     lines += disc_lines(segmenter, data)
     lines += evaluate_herniation(segmenter, data)
     if sheet is not None:
