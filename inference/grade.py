@@ -170,11 +170,12 @@ def below_cut(value: float, sd: float, cut: float) -> float:
 def with_sagittal(axial: float, sagittal: float, usual: float, weight: float) -> float:
     """The axial probability of a herniation, its log odds moved by `weight` times what the sagittal one adds to the `usual`."""
 
-    def odds(p: float) -> float:
-        held = min(max(p, _SUREST), 1 - _SUREST)
-        return log(held / (1 - held))
+    return 1 / (1 + exp(-(_log_odds(axial) + weight * (_log_odds(sagittal) - _log_odds(usual)))))
 
-    return 1 / (1 + exp(-(odds(axial) + weight * (odds(sagittal) - odds(usual)))))
+
+def _log_odds(probability: float) -> float:
+    held = min(max(probability, _SUREST), 1 - _SUREST)
+    return log(held / (1 - held))
 
 
 def _recess(
@@ -297,14 +298,16 @@ def _herniation(
 def _together(axial: float, disc: Disc) -> tuple[float, tuple[float, float] | None] | Missing:
     """Probability of a herniation from both planes, and its span from none to all of what the sagittal score adds.
 
-    PLANES_DISAGREE where one end of the span says clearly yes and the other clearly no.
+    PLANES_DISAGREE where one end of the span says clearly yes and the other clearly no, and where the axial slices say yes while the
+    sagittal score, which real images taught, says less than of a usual disc.
     """
     sagittal, settings = disc.herniation_probability, reading().herniation
     if sagittal is None:
         return axial, None
     usual = disc.usual_herniation_probability
     low, high = sorted((axial, with_sagittal(axial, sagittal, usual, 1.0)))
-    if low < settings.planes_disagree[0] and high > settings.planes_disagree[1]:
+    against = _log_odds(sagittal) - _log_odds(usual) < log(settings.sagittal_against)
+    if (axial >= 0.5 and against) or (low < settings.planes_disagree[0] and high > settings.planes_disagree[1]):
         return PLANES_DISAGREE
     return with_sagittal(axial, sagittal, usual, settings.sagittal_weight), (round(low, 3), round(high, 3))
 

@@ -79,6 +79,7 @@ class HerniationRange(_Part):
     foraminal_to_mm: float
     sagittal_weight: float
     planes_disagree: tuple[float, float]
+    sagittal_against: float
 
 
 class QualityRange(_Part):
