@@ -197,9 +197,11 @@ class ContinuityLimits(_Strict):
     pixel_mm: float
     least_slices: int
     least_pixels: int
+    least_agreement: float
     drift_mm: float
     seen_drift: float
     margin: float
+    outlier_share: float
     end_share: float
     broken_share: float
     exchange_margin: float

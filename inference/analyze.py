@@ -154,7 +154,7 @@ def analyze(
     spine, stack = _find_spine(sagittal, engine)
     if not spine.lumbar:
         reason = f"not read as a lumbar spine: {spine.lumbar_reason}"
-        return _abstained(study, engine, exam, first_read, "NOT_LUMBAR", reason, language)
+        return _abstained(study, engine, exam, first_read, spine.scope_code, reason, language)
     steps.begin("axial slices")
     axial_stacks = study.with_role(*_AXIAL_ROLES)
     axial = segment_axial(axial_stacks, spine.discs, engine.axial, engine.recess)
@@ -218,7 +218,7 @@ def _read_axial_t1(
 def _find_spine(stacks: Sequence[Stack], engine: Engine) -> tuple[Localization, Stack]:
     """The first stack, in order of preference, that shows a lumbar spine to both sides of its middle; else one that shows it at all.
 
-    Else what the first one gave.
+    Else one that leaves the scope in doubt, else what the first one gave.
     """
     tried = []
     for stack in stacks:
@@ -226,7 +226,10 @@ def _find_spine(stacks: Sequence[Stack], engine: Engine) -> tuple[Localization, 
         if spine.lumbar and not spine.middle_uncertain:
             return spine, stack
         tried.append((spine, stack))
-    return next((item for item in tried if item[0].lumbar), tried[0])
+    doubtful = [item for item in tried if item[0].lumbar] + [
+        item for item in tried if item[0].scope_code != "NOT_LUMBAR"
+    ]
+    return (doubtful or tried)[0]
 
 
 def _abstained(

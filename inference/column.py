@@ -47,6 +47,7 @@ class ColumnLimits(BaseModel):
     min_found: float
     lowest_margin_mm: float
     sacral_slope_deg: tuple[float, float]
+    least_lordosis_deg: float
     remnant_ap_ratio: float
     body_below_area_mm2: float
     sure_slope_deg: float
@@ -225,6 +226,18 @@ def column_form(column: Column) -> dict[str, float]:
 def disc_steps(discs: tuple[FlatDisc, ...], spacing_mm: float) -> list[float]:
     """Distances in mm between the centres of neighbouring discs."""
     return [float(np.linalg.norm(upper.centre - lower.centre) * spacing_mm) for lower, upper in pairwise(discs)]
+
+
+def slope_deg(disc: FlatDisc) -> float:
+    """Tilt of a disc against the horizontal of the upright picture, positive when its front lies higher, as at the sacrum."""
+    return float(np.degrees(np.arctan2(-disc.back[0], disc.back[1])))
+
+
+def without_lordosis(column: Column) -> bool:
+    """Whether the column neither ends at a sacrum nor bends as a lumbar one does: its scope is in doubt."""
+    limits = column_limits()
+    slopes = [slope_deg(disc) for disc in column.discs]
+    return not _within(slopes[0], limits.sacral_slope_deg) and slopes[0] - min(slopes) < limits.least_lordosis_deg
 
 
 def _within(value: float | np.floating[Any], bounds: tuple[float, float]) -> bool:

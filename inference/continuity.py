@@ -129,12 +129,16 @@ def check_continuity(volume: Volume) -> Continuity:
     pictures = evened(small)
     drift = _drift(small)
     alike = _alikeness(_aligned(pictures, drift))
+    if not float((alike - np.eye(len(alike))).max()) >= bounds.least_agreement:
+        return Continuity()  # noise: nothing is like anything
     outliers = _outliers(alike)
     if outliers:
         alike = np.maximum(alike, _nudged(_aligned(pictures, drift)))
         outliers = _outliers(alike)
     kept = [at for at in range(len(alike)) if at not in outliers]
-    wrong_order = _best_exchange(alike[np.ix_(kept, kept)]) >= bounds.exchange_margin
+    wrong_order = (
+        _best_exchange(alike[np.ix_(kept, kept)], sagittal=volume.plane == "sagittal") >= bounds.exchange_margin
+    )
     if wrong_order or len(outliers) > bounds.most_outliers * len(alike) or (outliers and _broken(alike, kept)):
         return Continuity(contradicted="the pictures do not follow each other in the order of their places")
     return Continuity(outliers)
@@ -197,12 +201,13 @@ def _outliers(alike: FloatArray) -> tuple[int, ...]:
     """Slices whose two neighbours are more like each other than like the slice; at an end, slices unlike their only neighbour."""
     bounds = limits().continuity
     beside = np.diag(alike, 1)
-    found = [
-        at
-        for at in range(1, len(alike) - 1)
-        if alike[at - 1, at + 1] >= max(alike[at - 1, at], alike[at, at + 1]) + bounds.margin
-    ]
     usual = float(np.median(beside))
+    found = []
+    for at in range(1, len(alike) - 1):
+        best = max(alike[at - 1, at], alike[at, at + 1])
+        # the slices on both sides of a body's middle are alike without it, which is no sign against the middle one
+        if alike[at - 1, at + 1] >= best + bounds.margin and best < bounds.outlier_share * usual:
+            found.append(at)
     last = len(alike) - 1
     for end, next_to_it, value in ((0, 1, beside[0]), (last, last - 1, beside[-1])):
         if len(alike) > bounds.least_slices and next_to_it not in found and value < bounds.end_share * usual:
@@ -216,8 +221,11 @@ def _broken(alike: FloatArray, kept: Sequence[int]) -> bool:
     return bool(beside) and min(beside) < limits().continuity.broken_share * float(np.median(beside))
 
 
-def _best_exchange(alike: FloatArray) -> float:
-    """By how much the sum of correlations of neighbours grows, at most, when two pictures change places or a row between turns round."""
+def _best_exchange(alike: FloatArray, *, sagittal: bool) -> float:
+    """By how much the sum of correlations of neighbours grows, at most, when two pictures change places or a row between turns round.
+
+    A body's left half looks like its right one: in sagittal stacks nothing is moved from one half to the other.
+    """
     count = len(alike)
     if count < limits().continuity.least_slices:
         return 0.0
@@ -225,6 +233,8 @@ def _best_exchange(alike: FloatArray) -> float:
     as_placed = alike[order[:-1], order[1:]].sum()
     best = 0.0
     for first, second in combinations(range(count), 2):
+        if sagittal and (first < count / 2) != (second < count / 2):
+            continue
         exchanged, turned = order.copy(), order.copy()
         exchanged[[first, second]] = exchanged[[second, first]]
         turned[first : second + 1] = turned[first : second + 1][::-1]

@@ -16,7 +16,15 @@ from scipy import ndimage
 from configs import anatomy
 from dicom_io.geometry import Volume
 from dicom_io.study import Notice
-from inference.column import Column, FlatDisc, column_faults, column_limits, find_column
+from inference.column import (
+    Column,
+    FlatDisc,
+    column_faults,
+    column_limits,
+    find_column,
+    slope_deg,
+    without_lordosis,
+)
 from inference.disc_features import disc_features, looks_like_t2, of_usual_disc
 from inference.disc_grades import disc_window
 from inference.upright import Upright, to_source, upright
@@ -81,6 +89,8 @@ class Localization:
     lumbar_score: float
     lumbar_reason: str
     warnings: tuple[Notice, ...] = ()
+    scope_code: str = "NOT_LUMBAR"
+    """Why it is not read, as a code, where `lumbar` is False."""
     middle_uncertain: bool = False
     """Whether the slices end so near to what was taken for the column's middle that the other half may be missing."""
 
@@ -111,6 +121,9 @@ def locate_discs(volume: Volume, segmenter: Segmenter, grader: Grader | None = N
     if column is None or faults or score < column_limits().min_found:
         reason = "; ".join(faults) or "the network is unsure of the discs it found"
         return _not_lumbar(volume.grid.shape, reason, score)
+    if without_lordosis(column):
+        reason = "the column has no lumbar curve and shows no sacrum: it may be a thoracic one"
+        return replace(_not_lumbar(volume.grid.shape, reason, score), scope_code="SCOPE_UNCERTAIN")
     picture = _along(pictures, middle)
     doubts = _doubts(column, flat)
     t2 = looks_like_t2(picture, flat)
@@ -127,7 +140,7 @@ def locate_discs(volume: Volume, segmenter: Segmenter, grader: Grader | None = N
         warnings += (Notice("MIDDLE_UNCERTAIN", text),)
     label_map = _largest_piece(to_source(probabilities, turned, volume.grid.shape))
     basis = "the column of discs and canal has the sizes of a lumbar spine"
-    return Localization(discs, label_map, numbering, doubts, True, score, basis, warnings, narrow)
+    return Localization(discs, label_map, numbering, doubts, True, score, basis, warnings, middle_uncertain=narrow)
 
 
 def _not_lumbar(shape: tuple[int, int, int], reason: str, score: float = 0.0) -> Localization:
@@ -194,7 +207,7 @@ def _doubts(column: Column, flat: NDArray[np.uint8]) -> tuple[str, ...]:
     doubts = []
     if (flat.shape[0] - lowest.centre[0]) * spacing < limits.lowest_margin_mm:
         doubts.append("the image ends close below the lowest disc, so the lumbosacral disc may be cut off")
-    slope = float(np.degrees(np.arctan2(-lowest.back[0], lowest.back[1])))
+    slope = slope_deg(lowest)
     if not limits.sacral_slope_deg[0] <= slope <= limits.sacral_slope_deg[1]:
         doubts.append(f"the lowest disc is tilted by {slope:.0f} degrees, unlike a lumbosacral disc")
     if lowest.ap_mm < limits.remnant_ap_ratio * second.ap_mm:

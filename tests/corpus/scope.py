@@ -168,7 +168,6 @@ CASES: tuple[Case, ...] = (
 )
 
 OPEN: dict[str, str] = {
-    "P-14": "both planes mirrored alike agree with each other: needs a judgement on vessels",
-    "S-01 thoracic": "a thoracic column with discs of lumbar size is read as a lumbar one, with NUMBERING_UNCERTAIN",
-    "S-13": "a scope in doubt: the networks say lumbar or not, and nothing between",
+    "P-14": "both planes mirrored alike agree with each other: needs a judgement on the side of the aorta that no shipped network gives",
+    "S-13 grey": "a scope in doubt is told by the column's course alone; the networks give no score of scope between lumbar and not",
 }
