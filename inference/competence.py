@@ -58,6 +58,8 @@ class ColumnDoubtLimits(_Part):
     canal_at_body: float
     remnant_ap: tuple[float, float]
     remnant_height: float
+    body_below_mm2: float
+    flat_deg: float
 
 
 class MimicLimits(_Part):
