@@ -109,7 +109,9 @@ def locate_discs(volume: Volume, segmenter: Segmenter, grader: Grader | None = N
     except ValueError as error:
         return _not_lumbar(volume.grid.shape, str(error))
     pictures = normalise(turned.planes, segmenter.card.input)
-    probabilities = segmenter.plane_probabilities(pictures, turned.step_mm)
+    # always from the patient's right to the left: the network tells the slice before from the one after
+    leftwards = slice(None, None, 1 if turned.affine[0, 0] > 0 else -1)
+    probabilities = segmenter.plane_probabilities(pictures[leftwards], turned.step_mm)[leftwards]
     middle = _middle_slice(probabilities, turned.step_mm)
     if middle is None:
         return _not_lumbar(volume.grid.shape, "no spinal canal was found")
