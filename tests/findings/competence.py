@@ -58,6 +58,10 @@ class Outcome:
     def codes(self) -> frozenset[str]:
         return frozenset((*self.warned, *(code for *_, code in self.withheld)))
 
+    def flagged(self) -> bool:
+        """Whether anything was doubted, or nothing read at all."""
+        return self.status == "abstained" or bool(self.codes() & CODES)
+
     def withheld_at(self, level: str, kinds: Iterable[str] = ("recess_stenosis", "canal_stenosis")) -> bool:
         """Whether nothing of these kinds was read at a level."""
         return not [item for item in self.read if item[0] == level and item[2] in kinds]
@@ -86,8 +90,10 @@ def _only(role: str, make: Callable[[], spoil.Spoiler]) -> Make:
 
 
 def _axial_lost(code: str) -> Declared:
-    """Every stenosis of both levels withheld, with this code."""
-    return lambda out: code in out.codes() and all(out.withheld_at(level) for level in _LEVELS)
+    """Every stenosis of both levels withheld, with this code; or the study was not read at all."""
+    return lambda out: (
+        out.status == "abstained" or (code in out.codes() and all(out.withheld_at(level) for level in _LEVELS))
+    )
 
 
 def _told(code: str) -> Declared:
@@ -283,21 +289,19 @@ def table(cases: Sequence[tuple[int, Kind]], kept: Kept) -> list[str]:
     lines = ["class case declared (95 % interval) n; flagged by any code"]
     for kind in dict.fromkeys(kind for kind, _ in known if kind is not UNTOUCHED):
         outs = [out for other, out in known if other is kind]
-        right, any_code = (
-            sum(map(kind.declared, outs)),
-            sum(bool(out.codes() & (CODES | {"SLIP", "SCOLIOSIS"})) for out in outs),
-        )
+        right = sum(map(kind.declared, outs))
+        any_code = sum(out.flagged() or bool(out.codes() & {"SLIP", "SCOLIOSIS"}) for out in outs)
         lines.append(f"{kind.class_id} {kind.name}: {share(right, len(outs))}; flagged {any_code}/{len(outs)}")
     series = [(kind, out) for kind, out in known if kind.name in spoiled]
     if series:
-        flagged = sum(bool(out.codes() & CODES) for _, out in series)
+        flagged = sum(out.flagged() for _, out in series)
         right = sum(kind.declared(out) for kind, out in series)
         lines.append(
             f"spoiled series flagged: {share(flagged, len(series))}; with the declared outcome {share(right, len(series))}"
         )
     clean = [out for kind, out in known if kind is UNTOUCHED]
     if clean:
-        wrong = [out for out in clean if out.codes() & CODES]
+        wrong = [out for out in clean if out.flagged()]
         lines.append(f"untouched people flagged: {share(len(wrong), len(clean))}")
         for code in sorted(CODES | {"SLIP", "SCOLIOSIS"}):
             count = sum(code in out.codes() for out in clean)
