@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
-from math import erf, exp, log, sqrt
+from math import erf, sqrt
 from typing import TYPE_CHECKING, Literal, get_args
 
 from configs import anatomy, grading
+from inference.both_planes import together_of
 from inference.measure import SIDES, Canal, LevelSizes, as_measurement, measure_level
 from inference.report import Evidence, Finding, HerniationType, Kind, Level, Measurement, Severity, Side, Withheld
-from inference.segment import AxialReading, reading
+from inference.segment import AxialReading
 from inference.sizes import Missing, Size
 
 if TYPE_CHECKING:
@@ -31,9 +32,6 @@ NO_AXIAL = Missing("NO_AXIAL_T2", "series missing")
 NOT_COVERED = Missing("NOT_COVERED", "axial slices do not cover the level")
 OUTSIDE = Missing("NOT_COVERED", "level outside the field")
 NAMELESS = Missing("LEVEL_UNVERIFIED", "series missing")
-PLANES_DISAGREE = Missing("PLANES_DISAGREE", "measures disagree")
-_SUREST = 1e-3
-"""No score is taken as surer than this."""
 
 
 @dataclass(frozen=True)
@@ -167,17 +165,6 @@ def below_cut(value: float, sd: float, cut: float) -> float:
     return 0.5 * (1 + erf((cut - value) / (max(sd, 1e-3) * sqrt(2))))
 
 
-def with_sagittal(axial: float, sagittal: float, usual: float, weight: float) -> float:
-    """The axial probability of a herniation, its log odds moved by `weight` times what the sagittal one adds to the `usual`."""
-
-    return 1 / (1 + exp(-(_log_odds(axial) + weight * (_log_odds(sagittal) - _log_odds(usual)))))
-
-
-def _log_odds(probability: float) -> float:
-    held = min(max(probability, _SUREST), 1 - _SUREST)
-    return log(held / (1 - held))
-
-
 def _recess(
     level: Level, side: Literal["left", "right"], depth: Size | Missing, axial: AxialReading | None, card: Card
 ) -> Finding | Withheld:
@@ -260,15 +247,18 @@ def _herniation(
         reason = seen if isinstance(seen, Missing) else absent
         if sagittal is None:
             return _withheld(level, "herniation", None, reason)
-        return _sagittal_herniation(level, disc, sagittal)
+        return _unmeasured_herniation(level, sagittal, None, _scores(None, sagittal), REAL)
     head = card.heads.get("herniation")
     features = {"peak": seen.probability, "area_mm2": seen.area_mm2, "extent_mm": seen.extent.value}
     axial_probability = head.probability(features) if head else seen.probability
-    together = _together(axial_probability, disc)
+    together = together_of(axial_probability, disc)
     if isinstance(together, Missing):
         return _withheld(level, "herniation", None, together)
     probability, interval = together
     kind = seen.type
+    if kind == "none" and probability >= 0.5:
+        scores = _scores(axial_probability, sagittal)
+        return _unmeasured_herniation(level, probability, interval, scores, SIMULATED if sagittal is None else MIXED)
     if kind in {"protrusion", "extrusion"} and probability < 0.5:
         kind = "none"
     canal = sizes.canal
@@ -295,29 +285,12 @@ def _herniation(
     )
 
 
-def _together(axial: float, disc: Disc) -> tuple[float, tuple[float, float] | None] | Missing:
-    """Probability of a herniation from both planes, and its span from none to all of what the sagittal score adds.
-
-    PLANES_DISAGREE where one end of the span says clearly yes and the other clearly no, and where the axial slices say yes while the
-    sagittal score, which real images taught, says less than of a usual disc.
-    """
-    sagittal, settings = disc.herniation_probability, reading().herniation
-    if sagittal is None:
-        return axial, None
-    usual = disc.usual_herniation_probability
-    low, high = sorted((axial, with_sagittal(axial, sagittal, usual, 1.0)))
-    against = _log_odds(sagittal) - _log_odds(usual) < log(settings.sagittal_against)
-    if (axial >= 0.5 and against) or (low < settings.planes_disagree[0] and high > settings.planes_disagree[1]):
-        return PLANES_DISAGREE
-    return with_sagittal(axial, sagittal, usual, settings.sagittal_weight), (round(low, 3), round(high, 3))
-
-
 def _t1_herniation(level: Level, disc: Disc, seen: T1Herniation) -> Finding | Withheld:
     """A herniation judged from an axial T1 slice and the sagittal score: a side where one is told, no zone, no millimetres.
 
     Severity not above normal_mild, as nothing was measured (IM-13); "midline" where no side is told.
     """
-    together = _together(seen.probability, disc)
+    together = together_of(seen.probability, disc)
     if isinstance(together, Missing):
         return _withheld(level, "herniation", None, together)
     probability, interval = together
@@ -345,8 +318,14 @@ def _t1_herniation(level: Level, disc: Disc, seen: T1Herniation) -> Finding | Wi
     )
 
 
-def _sagittal_herniation(level: Level, disc: Disc, probability: float) -> Finding:
-    """A herniation judged from sagittal slices alone: no zone, no millimetres, severity not above normal_mild (IM-13)."""
+def _unmeasured_herniation(
+    level: Level,
+    probability: float,
+    interval: tuple[float, float] | None,
+    scores: tuple[Measurement, ...],
+    basis: str,
+) -> Finding:
+    """A herniation that no axial slice lets measure: no side, no zone, no millimetres, severity not above normal_mild (IM-13)."""
     return Finding(
         id="F",
         level=level,
@@ -355,8 +334,9 @@ def _sagittal_herniation(level: Level, disc: Disc, probability: float) -> Findin
         type="protrusion" if probability >= 0.5 else "none",
         severity="normal_mild",
         probability=round(probability, 3),
-        measurements=_scores(None, probability),
-        basis=REAL,
+        interval=interval,
+        measurements=scores,
+        basis=basis,
     )
 
 

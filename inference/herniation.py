@@ -5,7 +5,7 @@ Types by disc nomenclature 2.0 (Fardon 2014) in the axial plane, zones by Wiltse
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,9 @@ from configs import grading
 from inference.report import HerniationType, Side, Zone
 from inference.segment import AxialReading, AxialSlice, reading
 from inference.sizes import MEMBER, Missing, Size, carried, slices_between, standard_deviation
+
+_FINER = 2
+"""Borders are drawn on pixels of this fraction of the window's."""
 
 
 @dataclass(frozen=True)
@@ -52,43 +55,58 @@ def canal_middle(axial: AxialReading, item: AxialSlice) -> float:
 
 
 def measure_herniation(axial: AxialReading, constants: Mapping[str, float]) -> Herniation | Missing:
-    """Focal material of the slice where it reaches farthest from the disc: extent, base, type, side and zone.
+    """Focal material of the slice where it reaches farthest beyond the disc: extent, base, type, side and zone.
 
-    Slices on which it touches its disc come first: over the vertebral body nothing shows where the disc's margin was.
-    Types follow disc nomenclature 2.0 in the axial plane: wider than a quarter of the circumference is a bulge, farther than
-    wide an extrusion. Sequestration needs the sagittal stack and is not told here.
+    The disc's margin is that of all slices that cross it, seen along its normal: it stands where a slice shows little of the disc, or
+    cuts the body behind which material has moved. Types follow disc nomenclature 2.0 in the axial plane: wider than a quarter of
+    the circumference is a bulge, farther than wide an extrusion. Sequestration needs the sagittal stack and is not told here.
     """
-    inside = slices_between(axial, *reading().slices.recess_mm) + slices_between(
-        axial, reading().slices.recess_mm[1] + 1e-9, reading().slices.disc_mm[1]
-    )
+    inside = slices_between(axial, *reading().slices.herniation_mm)
     if not inside:
         return Missing("NOT_COVERED", "axial slices do not cover the level")
+    margin = disc_margin(axial, inside)
     return max(
-        (herniation_on_slice(axial, item, constants) for item in inside),
-        key=lambda found: (found.type != "none", found.base_mm > 0, found.extent.value),
+        (herniation_on_slice(axial, item, margin, constants) for item in inside),
+        key=lambda found: (found.type != "none", found.extent.value),
     )
 
 
-def herniation_on_slice(axial: AxialReading, item: AxialSlice, constants: Mapping[str, float]) -> Herniation:
-    """The largest focal piece of herniated material on one slice; type none where it is too small."""
+def disc_margin(axial: AxialReading, slices: Sequence[AxialSlice]) -> NDArray[np.bool_]:
+    """Where the disc lies on any of the slices, (F * H, F * W) with F = _FINER.
+
+    Pixels of one reading's windows lie one behind the other along the disc's normal, so they can be laid over each other.
+    """
+    disc = np.max([item.probabilities[axial.channel("disc")] for item in slices], axis=0)
+    return finer(disc) > MEMBER
+
+
+def finer(probability: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probabilities (H, W) on pixels of a fraction of the edge, so that a border does not jump by whole pixels."""
+    fine: NDArray[np.float32] = ndimage.zoom(probability, _FINER, order=1, grid_mode=True, mode="nearest")
+    return fine
+
+
+def herniation_on_slice(
+    axial: AxialReading, item: AxialSlice, margin: NDArray[np.bool_], constants: Mapping[str, float]
+) -> Herniation:
+    """The largest focal piece of herniated material on one slice beyond a `margin` (`disc_margin`); type none where it is too small."""
     settings = reading().herniation
     pixel = item.window.pixel_mm
     probability = item.probabilities[axial.channel("herniated_material")]
-    disc = item.probabilities[axial.channel("disc")] > MEMBER
-    piece = _largest_piece(probability > MEMBER)
-    area = float(probability[ndimage.binary_dilation(piece, iterations=2)].sum()) * pixel**2 if piece.any() else 0.0
+    piece = _largest_piece(finer(probability) > MEMBER)
+    near = ndimage.binary_dilation(piece, iterations=2 * _FINER)[::_FINER, ::_FINER]
+    area = float(probability[near].sum()) * pixel**2 if piece.any() else 0.0
     peak = float(ndimage.uniform_filter(probability, 3).max())
     middle = canal_middle(axial, item)
-    if not piece.any() or not disc.any():
+    if not piece.any() or not margin.any():
         point = item.window.to_lps(item.window.size / 2, middle)
         extent = Size(0.0, standard_deviation(constants, "herniation"), (point, point), item)
         return Herniation("none", False, peak, extent, 0.0, "midline", "central", 0.0, area)
-    base, share = _base(piece, disc, pixel)
-    root, tip, reach = _reach(piece, disc) if base > 0 else _thickest(piece)
-    length = carried(max((reach - 0.5) * pixel, 0.0), constants, "herniation")
-    _rows, columns = np.nonzero(piece)
-    offset = (float(columns.mean()) - middle) * pixel
-    points = (item.window.to_lps(*root), item.window.to_lps(*tip))
+    base, share = _base(piece, margin, pixel / _FINER)
+    root, tip, reach = _reach(piece, margin)
+    length = carried(reach * pixel / _FINER, constants, "herniation")
+    offset = (_coarse(float(np.nonzero(piece)[1].mean())) - middle) * pixel
+    points = (item.window.to_lps(*map(_coarse, root)), item.window.to_lps(*map(_coarse, tip)))
     kind: HerniationType = "protrusion" if length < base else "extrusion"
     if share > settings.focal_share_of_circumference:
         kind = "bulge"
@@ -110,20 +128,17 @@ def herniation_on_slice(axial: AxialReading, item: AxialSlice, constants: Mappin
 _Pixel = tuple[float, float]
 
 
-def _reach(piece: NDArray[np.bool_], disc: NDArray[np.bool_]) -> tuple[_Pixel, _Pixel, float]:
-    """Nearest disc pixel, farthest pixel of the piece, and the pixels between them."""
-    distance, nearest = ndimage.distance_transform_edt(~disc, return_indices=True)
+def _coarse(position: float) -> float:
+    """Row or column of a finer pixel on the window's own pixels."""
+    return (position + 0.5) / _FINER - 0.5
+
+
+def _reach(piece: NDArray[np.bool_], margin: NDArray[np.bool_]) -> tuple[_Pixel, _Pixel, float]:
+    """Nearest pixel of the disc, farthest pixel of the piece, and the pixels from the disc's border to it."""
+    distance, nearest = ndimage.distance_transform_edt(~margin, return_indices=True)
     row, column = np.unravel_index(int(np.argmax(np.where(piece, distance, -1.0))), piece.shape)
     root = float(nearest[0][row, column]), float(nearest[1][row, column])
     return root, (float(row), float(column)), float(distance[row, column])
-
-
-def _thickest(piece: NDArray[np.bool_]) -> tuple[_Pixel, _Pixel, float]:
-    """Front and back of a piece that touches no disc, in the column where it is thickest, and the pixels between them."""
-    column = int(np.argmax(piece.sum(axis=0)))
-    rows = np.flatnonzero(piece[:, column])
-    front, back = float(rows.min()), float(rows.max())
-    return (front, float(column)), (back, float(column)), back - front + 1.0
 
 
 def _largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -134,10 +149,10 @@ def _largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(numbers == 1 + int(np.argmax(sizes)))
 
 
-def _base(piece: NDArray[np.bool_], disc: NDArray[np.bool_], pixel_mm: float) -> tuple[float, float]:
-    """Width (mm) of the contact between a piece and its disc, and its share of the disc's circumference."""
-    rim = disc & ~ndimage.binary_erosion(disc)
-    contact = np.argwhere(ndimage.binary_dilation(piece, iterations=2) & rim)
+def _base(piece: NDArray[np.bool_], margin: NDArray[np.bool_], pixel_mm: float) -> tuple[float, float]:
+    """Width (mm) of the contact between a piece and the disc, and its share of the disc's circumference."""
+    rim = margin & ~ndimage.binary_erosion(margin)
+    contact = np.argwhere(ndimage.binary_dilation(piece, iterations=2 * _FINER) & rim)
     if not len(contact):
         return 0.0, 0.0
     chord = float(np.linalg.norm(np.ptp(contact, axis=0))) * pixel_mm

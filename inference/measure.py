@@ -21,6 +21,7 @@ from inference.segment import AxialReading, AxialSlice, reading
 from inference.sizes import MEMBER, Missing, Size, carried, column_extents, slices_between, standard_deviation
 
 SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
+_GAP = Missing("SLICE_MISSING", "slice gap too large")
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,15 @@ def measure_level(axial: AxialReading, constants: Mapping[str, float]) -> LevelS
     barrier = _barrier(axial)
     if barrier is not None:
         return LevelSizes(dict.fromkeys(SIDES, barrier), barrier, barrier)
-    canal = measure_canal(axial, constants)
+    gap = slice_gap(axial)
+    canal = gap or measure_canal(axial, constants)
     if axial.disc.name not in reading().levels.taught:
         unread = Missing("OOD", "out-of-distribution input")
         return LevelSizes(dict.fromkeys(SIDES, unread), canal, unread)
     return LevelSizes(
         recess={side: measure_recess(axial, side, constants) for side in SIDES},
         canal=canal,
-        herniation=measure_herniation(axial, constants),
+        herniation=gap or measure_herniation(axial, constants),
     )
 
 
@@ -92,11 +94,17 @@ def coverage(axial: AxialReading) -> Missing | None:
         )
         if distance > settings.nearest_mm or len(axial.slices) < 2:
             return Missing("NOT_COVERED", "axial slices do not cover the level")
-        return Missing("SLICE_MISSING", "slice gap too large")
-    offsets = [item.offset_mm for item in axial.slices if low - settings.largest_gap_mm <= item.offset_mm]
-    if len(offsets) > 1 and float(np.max(np.diff(offsets))) > settings.largest_gap_mm:
-        return Missing("SLICE_MISSING", "slice gap too large")
-    return None
+        return _GAP
+    return slice_gap(axial)
+
+
+def slice_gap(axial: AxialReading) -> Missing | None:
+    """Whether slices are missing between those near the disc, where the widest or narrowest place may lie; None when not."""
+    settings = reading().slices
+    offsets = [
+        item.offset_mm for item in axial.slices if settings.recess_mm[0] - settings.largest_gap_mm <= item.offset_mm
+    ]
+    return _GAP if len(offsets) > 1 and float(np.max(np.diff(offsets))) > settings.largest_gap_mm else None
 
 
 def label_depth(axial: AxialReading, item: AxialSlice, side: Literal["left", "right"]) -> float:

@@ -94,13 +94,7 @@ def read_depths(slices: Sequence[AxialSlice], segmenter: Segmenter) -> Mapping[s
     """
     if not slices:
         raise ValueError("a depth needs at least one slice")
-    picked = [slices[k] for k in chosen_slices([item.offset_mm for item in slices])]
-    spec = segmenter.card.input
-    pictures = [canal_window(item, spec.spacing_mm) for item in picked]
-    offsets = [item.offset_mm for item in picked]
-    straight = network_input(pictures, offsets, spec)
-    mirrored = network_input([np.ascontiguousarray(picture[:, ::-1]) for picture in pictures], offsets, spec)
-    shares = depth_distribution(segmenter.probabilities(np.stack([straight, mirrored])), spec.spacing_mm)
+    shares = _shares(slices, segmenter)
     depths = bin_depths(shares.shape[-1])
     constants = segmenter.card.constants
     slope, intercept = constants.get("slope", 1.0), constants.get("intercept", 0.0)
@@ -113,6 +107,18 @@ def read_depths(slices: Sequence[AxialSlice], segmenter: Segmenter) -> Mapping[s
         sd = float(np.hypot(constants.get("sd_floor", 0.3), constants.get("sd_scale", 1.0) * spread))
         result[side] = Depth(float(means.mean()), sd, (float(means[0]), float(means[1])))
     return result
+
+
+def _shares(slices: Sequence[AxialSlice], segmenter: Segmenter) -> NDArray[np.float64]:
+    """Distributions (2, 2, bins) over depths, of the window and of its mirror image, side by side as seen; with a partner the mean."""
+    picked = [slices[k] for k in chosen_slices([item.offset_mm for item in slices])]
+    spec = segmenter.card.input
+    pictures = [canal_window(item, spec.spacing_mm) for item in picked]
+    offsets = [item.offset_mm for item in picked]
+    straight = network_input(pictures, offsets, spec)
+    mirrored = network_input([np.ascontiguousarray(picture[:, ::-1]) for picture in pictures], offsets, spec)
+    shares = depth_distribution(segmenter.probabilities(np.stack([straight, mirrored])), spec.spacing_mm)
+    return shares if segmenter.partner is None else (shares + _shares(slices, segmenter.partner)) / 2
 
 
 def canal_window(item: AxialSlice, pixel_mm: float) -> NDArray[np.float32]:

@@ -51,7 +51,7 @@ class TaughtLevels(_Part):
 
 class SliceRange(_Part):
     recess_mm: tuple[float, float]
-    disc_mm: tuple[float, float]
+    herniation_mm: tuple[float, float]
     canal_mm: tuple[float, float]
     read_mm: tuple[float, float]
     nearest_mm: float
@@ -253,11 +253,18 @@ def mirrored_average(
 
 
 def read_windows(images: NDArray[np.float32], segmenter: Segmenter) -> NDArray[np.float32]:
-    """Class probabilities (N, K, H, W) of normalised windows (N, H, W), averaged over the window and its mirror image."""
+    """Class probabilities (N, K, H, W) of normalised windows (N, H, W), averaged over the window and its mirror image.
+
+    The mean of both networks where the card names a partner, which sees each window on its own scale.
+    """
     stacked = images[:, None]
     straight = segmenter.probabilities(stacked)
     mirrored = segmenter.probabilities(np.ascontiguousarray(stacked[..., ::-1]))
-    return mirrored_average(straight, mirrored, segmenter.card.classes)
+    own = mirrored_average(straight, mirrored, segmenter.card.classes)
+    if segmenter.partner is None:
+        return own
+    scaled = np.stack([normalise(image, segmenter.partner.card.input) for image in images])
+    return np.asarray((own + read_windows(scaled, segmenter.partner)) / 2, dtype=np.float32)
 
 
 def segment_axial(

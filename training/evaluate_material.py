@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dicom_io.geometry import Grid, SourceInstance, Volume
 from dicom_io.study import Stack
-from inference.herniation import herniation_on_slice
+from inference.herniation import disc_margin, herniation_on_slice
 from inference.segment import AxialReading, AxialSlice, Window
 from models.runtime import Segmenter
 from training.calibrate_axial import simulated_disc
@@ -52,7 +52,7 @@ def _herniation(probabilities: NDArray[np.float32], segmenter: Segmenter) -> tup
     stack = Stack(volume, "axial_t1", "", "", None, "", None, None)
     disc = simulated_disc(np.zeros(3), np.array([0.0, 0.0, 1.0]))
     axial = AxialReading(disc, stack, segmenter.card.classes, (one,), float("inf"), None)
-    found = herniation_on_slice(axial, one, segmenter.card.constants)
+    found = herniation_on_slice(axial, one, disc_margin(axial, (one,)), segmenter.card.constants)
     head = segmenter.card.heads.get("herniation")
     features = {"peak": found.probability, "area_mm2": found.area_mm2, "extent_mm": found.extent.value}
     return head.probability(features) if head else found.probability, found.type != "none", found.offset_mm

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -48,6 +49,10 @@ class RecessRecipe(BaseModel):
     seed: int
     trained_on: str
     largest_mm: float
+    crops_split: Literal["train", "stacks"] = "train"
+    """Three slices around the recess of each disc, or whole stacks."""
+    partner: str | None = None
+    """Recipe of the network that the card names as this one's partner (models/weights.py)."""
     network: NetworkSpec
     input: InputSpec
     optimiser: Optimiser
@@ -62,9 +67,9 @@ class RecessRecipe(BaseModel):
         return self
 
 
-def recess_recipe() -> RecessRecipe:
-    """The shipped recipe."""
-    return load_toml(config_path("training", "axial_recess.toml"), RecessRecipe)
+def recess_recipe(name: str = "axial_recess") -> RecessRecipe:
+    """A shipped recipe. ConfigError when there is none of that name, or it does not fit."""
+    return load_toml(config_path("training", f"{name}.toml"), RecessRecipe)
 
 
 def stacks_of(crops: Crops) -> list[NDArray[np.int64]]:
@@ -169,9 +174,10 @@ def _batches(crops: Crops, recipe: RecessRecipe) -> Iterator[tuple[Tensor, Tenso
     yield from drawn_ahead(draw, 0, recipe.optimiser.steps)
 
 
-def fit_recess(crops_folder: Path, runs: Path, *, threads: int = 1, minutes: float | None = None) -> Path:
+def fit_recess(
+    recipe: RecessRecipe, crops_folder: Path, runs: Path, *, threads: int = 1, minutes: float | None = None
+) -> Path:
     """Train, keep the weights with the least validation error, and return their file."""
-    recipe = recess_recipe()
     settings = recipe.optimiser
     torch.set_num_threads(threads)
     torch.manual_seed(recipe.seed)
@@ -189,13 +195,15 @@ def fit_recess(crops_folder: Path, runs: Path, *, threads: int = 1, minutes: flo
     optimiser = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     start, best, path = time.monotonic(), math.inf, folder / "best.safetensors"
     total = settings.steps
-    for step, (images, depths) in enumerate(_batches(load_crops(crops_folder, "train"), recipe)):
+    for step, (images, depths) in enumerate(_batches(load_crops(crops_folder, recipe.crops_split), recipe)):
         spent = (time.monotonic() - start) / (60 * minutes) if minutes else 0.0
         share = max(spent, step / total)
         warm = min(1.0, (step + 1) / settings.warmup_steps)
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
-        loss = loss_of(network(images.to(memory_format=torch.channels_last)), depths, masks)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=settings.bfloat16):
+            logits = network(images.to(memory_format=torch.channels_last))
+        loss = loss_of(logits, depths, masks)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
@@ -223,9 +231,10 @@ def fit_recess(crops_folder: Path, runs: Path, *, threads: int = 1, minutes: flo
     return path
 
 
-def ship_recess(weights_file: Path, command: str, *, cards: Path = CARDS, weights: Path = WEIGHTS) -> Card:
+def ship_recess(
+    recipe: RecessRecipe, weights_file: Path, command: str, *, cards: Path = CARDS, weights: Path = WEIGHTS
+) -> Card:
     """Install the weights of a run and write their card; fits of earlier weights are dropped."""
-    recipe = recess_recipe()
     (weights / f"{recipe.name}.safetensors").write_bytes(weights_file.read_bytes())
     card = Card(
         name=recipe.name,
@@ -234,28 +243,33 @@ def ship_recess(weights_file: Path, command: str, *, cards: Path = CARDS, weight
         classes=tuple(f"{depth:g} mm" for depth in bin_depths(recipe.network.out_channels)),
         sha256=file_sha256(weights_file),
         trained_on=recipe.trained_on,
-        recipe="configs/training/axial_recess.toml",
+        recipe=f"configs/training/{recipe.name}.toml",
         command=command,
+        partner=recipe.partner,
     )
     write_card(card, cards)
     return card
 
 
 def main() -> None:
-    """`python -m training.fit_recess CROPS [--runs runs] [--minutes 30] [--threads 1] [--ship]`."""
+    """`python -m training.fit_recess CROPS [--recipe axial_recess] [--runs runs] [--minutes 30] [--threads 1] [--ship]`."""
     import argparse
 
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("crops", type=Path)
+    parser.add_argument("--recipe", default="axial_recess")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--ship", action="store_true")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    path = fit_recess(given.crops, given.runs, threads=given.threads, minutes=given.minutes)
+    recipe = recess_recipe(given.recipe)
+    path = fit_recess(recipe, given.crops, given.runs, threads=given.threads, minutes=given.minutes)
     if given.ship:
-        ship_recess(path, f"python -m training.fit_recess {given.crops} --threads {given.threads} --ship")
+        command = f"python -m training.fit_recess {given.crops} --recipe {recipe.name}"
+        command += f" --minutes {given.minutes:g}" if given.minutes else ""
+        ship_recess(recipe, path, f"{command} --threads {given.threads} --ship")
 
 
 if __name__ == "__main__":

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from configs import grading
+from inference.both_planes import with_sagittal
 from inference.grade import (
     below_cut,
     canal_severity,
     herniation_severity,
     read_levels,
     recess_severity,
-    with_sagittal,
 )
 from inference.report import Finding, Withheld
 from inference.segment import AxialReading, class_names
@@ -208,6 +208,18 @@ def test_planes_that_disagree_clearly_withhold_the_herniation() -> None:
     assert [(item.kind, item.code) for item in withheld if item.kind == "herniation" and item.level == "L5-S1"] == [
         ("herniation", "PLANES_DISAGREE")
     ]
+
+
+def test_type_and_probability_of_a_herniation_never_contradict_each_other() -> None:
+    told = set()
+    for wide, sagittal in product((0.0, 1.0, 1.5, 2.0, 3.0, 5.0), (None, 0.005, 0.1, 0.5, 0.97)):
+        seen = disc(name="L5-S1", herniation_probability=sagittal, usual_herniation_probability=0.1)
+        found, _ = read(replace(at("L5-S1", hernia_left=wide), disc=seen))
+        for item in found:
+            if item.kind == "herniation" and item.level == "L5-S1" and item.type != "bulge":
+                assert (item.type == "none") == (item.probability < 0.5), (wide, sagittal, item)
+                told.add((item.type, any(value.unit == "mm" for value in item.measurements)))
+    assert {("none", False), ("protrusion", True), ("protrusion", False)} <= told
 
 
 def test_above_the_taught_levels_only_the_sac_is_read_on_axial_slices() -> None:

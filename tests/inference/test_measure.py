@@ -103,6 +103,23 @@ def test_herniation_on_the_left_is_found_there_with_its_extent_and_zone() -> Non
     assert found.offset_mm == pytest.approx(13.0, abs=0.5)
 
 
+def test_extent_does_not_hang_on_how_much_of_the_disc_one_slice_shows() -> None:
+    reading = painted_reading(hernia_left=5.0, depth_left=6.0)
+    whole = measure_level(reading, {}).herniation
+    disc = reading.channel("disc")
+    slices = []
+    for item in reading.slices:
+        thin = item.probabilities.copy()
+        if item.offset_mm < -2.0:  # the endplate is cut here: the back of the disc is not seen
+            thin[disc, item.window.size // 2 :] = 0.0
+        slices.append(replace(item, probabilities=thin))
+    cut = measure_level(replace(reading, slices=tuple(slices)), {}).herniation
+    assert isinstance(whole, Herniation)
+    assert isinstance(cut, Herniation)
+    assert cut.extent.value == pytest.approx(whole.extent.value, abs=0.1)
+    assert cut.type == whole.type
+
+
 def test_no_herniated_material_is_type_none_and_not_withheld() -> None:
     found = measure_level(painted_reading(), {}).herniation
     assert isinstance(found, Herniation)
@@ -136,6 +153,13 @@ def test_stack_that_ends_above_the_disc_does_not_cover_the_level() -> None:
 def test_slices_far_apart_are_a_gap_and_give_no_depth() -> None:
     coarse: Stack = stack(spacing=9.0, slices=5)
     assert code_of(painted_reading(coarse)) == "SLICE_MISSING"
+
+
+def test_slices_far_apart_give_neither_sac_nor_herniation() -> None:
+    sizes = measure_level(painted_reading(stack(spacing=9.0, slices=5)), {})
+    assert all(
+        isinstance(value, Missing) and value.code == "SLICE_MISSING" for value in (sizes.canal, sizes.herniation)
+    )
 
 
 def test_very_oblique_slices_give_no_millimetre() -> None:

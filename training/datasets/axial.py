@@ -19,13 +19,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage
 
 from inference.segment import class_names, reading
-from models.intensity import normalise
+from models.intensity import InputSpec, normalise
 from training.datasets import IGNORE, Sample
 from training.datasets.axial_crops import Crops, load_crops
 from training.recipes import Recipe
 
 FloatImage = NDArray[np.float32]
 
+_PERCENTILES = InputSpec(spacing_mm=1.0)
+"""The scale that `degraded` works on, whatever the network's own."""
 _VISIBLE_PIXELS = 20
 """Herniated material of fewer pixels (7 mm2) is hardly seen."""
 _BODY_LEVEL = "body level"
@@ -59,6 +61,8 @@ class Settings(BaseModel):
 
     crops: str | None = None
     """Folder of phantom shards; None trains on real outlines alone."""
+    crops_split: Literal["train", "stacks"] = "train"
+    """Three slices around the recess of each disc, or whole stacks."""
     real_share: float = Field(default=0.4, ge=0, le=1)
     t2_share_of_real: float = Field(default=0.3, ge=0, le=1)
     herniation_share: float = Field(default=0.0, ge=0, le=1)
@@ -148,7 +152,7 @@ def build(recipe: Recipe, split: str, rng: np.random.Generator, data: Path) -> I
     settings = Settings.model_validate(recipe.data)
     slices = [item for item in load_outlines(data, settings) if item.split == split]
     if split == "train":
-        crops = load_crops(Path(settings.crops), "train") if settings.crops else None
+        crops = load_crops(Path(settings.crops), settings.crops_split) if settings.crops else None
         crops = painted_flat(crops) if crops is not None and settings.flat_pictures else crops
         return _training(recipe, settings, slices, crops, rng)
     shown = settings.crops and split == "validation" and settings.validation_crops
@@ -354,7 +358,7 @@ def _training(
             index = int(rng.choice(showing)) if picked else int(rng.integers(len(crops.images)))
             placement = jittered(crops.pixel_mm, pixel, crops.anchors[index], augmentation, rng)
             sample = crop_sample(crops, index, placement)
-        image = normalise(sample.image[0], recipe.input)
+        image = normalise(sample.image[0], _PERCENTILES)
         image = normalise(degraded(image, pixel, augmentation, rng), recipe.input)
         yield Sample(image[None], sample.target, sample.partial, sample.patient)
 

@@ -1,8 +1,8 @@
 """Cuts of simulated axial slices around the canal, rendered once into shards and read many times.
 
 Every shard is an npz of images, labels (numbers of configs/anatomy.toml), places and exact truth in mm. Seeds of the splits
-never meet: training 1,000,000 and up, validation (choices, calibration) 2,000,000 and up; whole studies are tested on 9,100,000
-and up, those outside the ranges of training on 9,700,000 and up.
+never meet: training 1,000,000 and up (three slices a disc) and 1,500,000 and up (whole stacks), validation (choices, calibration)
+2,000,000 and up; whole studies are tested on 9,100,000 and up, those outside the ranges of training on 9,700,000 and up.
 """
 
 from __future__ import annotations
@@ -16,15 +16,19 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-FIRST_SEED = {"train": 1_000_000, "validation": 2_000_000, "study": 9_100_000, "beyond": 9_700_000}
+FIRST_SEED = {"train": 1_000_000, "stacks": 1_500_000, "validation": 2_000_000, "study": 9_100_000, "beyond": 9_700_000}
 SIZE, PIXEL_MM = 208, 0.6
-_LEVELS = {"train": ("L4-L5", "L5-S1", "L3-L4"), "validation": ("L4-L5", "L5-S1")}
+_LEVELS = {
+    "train": ("L4-L5", "L5-S1", "L3-L4"),
+    "stacks": ("L4-L5", "L5-S1", "L3-L4"),
+    "validation": ("L4-L5", "L5-S1"),
+}
 _LEVEL_SHARE = {"L4-L5": 1.0, "L5-S1": 1.0, "L3-L4": 0.25}
 _T1_SHARE = 0.3
 _RECESS_MIDDLE_MM = -2.25
 """Half way between mid-disc and pedicle top, along the disc normal: training stacks have three slices around it."""
 _STACK_MM = (-11.0, 6.5)
-"""Validation stacks cover this range along the disc normal, as reading does."""
+"""Whole stacks cover this range along the disc normal, as reading does."""
 _STACK_STEP_MM = (3.3, 5.2)
 _CENTRE_JITTER_MM = 3.0
 _PEOPLE_PER_SHARD = 20
@@ -87,7 +91,9 @@ def load_crops(folder: Path, split: str) -> Crops:
     return Crops(**{field.name: np.concatenate([part[field.name] for part in parts]) for field in fields(Crops)})
 
 
-def render_crops(folder: Path, split: Literal["train", "validation"], people: int, workers: int = 1) -> list[Path]:
+def render_crops(
+    folder: Path, split: Literal["train", "stacks", "validation"], people: int, workers: int = 1
+) -> list[Path]:
     """Render shards of `people` simulated persons that are not there yet; returns all shards of the split."""
     folder.mkdir(parents=True, exist_ok=True)
     first = FIRST_SEED[split]
@@ -125,7 +131,7 @@ def _person(split: str, seed: int, levels: tuple[str, ...]) -> Iterator[dict[str
             continue
         tilt = "random" if rng.random() < 0.5 else "scanner"
         protocol = int(rng.integers(1 << 30))
-        weighting = "t1" if split == "train" and rng.random() < _T1_SHARE else "t2"
+        weighting = "t1" if split != "validation" and rng.random() < _T1_SHARE else "t2"
         thickness = float(rng.uniform(3.0, 4.5))
         for offset in _offsets(split, rng):
             sample = render_axial(
@@ -183,17 +189,19 @@ def _entry(sample: Any, stack: int, offset: float) -> dict[str, Any]:
 
 
 def main() -> None:
-    """`python -m training.datasets.axial_crops FOLDER [--train 400] [--validation 120] [--workers 1]`."""
+    """`python -m training.datasets.axial_crops FOLDER [--train 400] [--stacks 0] [--validation 120] [--workers 1]`."""
     import argparse
 
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--train", type=int, default=400, help="simulated persons")
+    parser.add_argument("--stacks", type=int, default=0, help="simulated persons of whole stacks")
     parser.add_argument("--validation", type=int, default=120, help="simulated persons")
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args()
     render_crops(given.folder, "validation", given.validation, given.workers)
     render_crops(given.folder, "train", given.train, given.workers)
+    render_crops(given.folder, "stacks", given.stacks, given.workers)
 
 
 if __name__ == "__main__":
