@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from inference.segment import class_names, mirrored_average, recentred_margin, sample_window, slice_windows
+from inference.recess_depth import bin_depths, read_depths
+from inference.segment import (
+    class_names,
+    mirrored_average,
+    read_windows,
+    recentred_margin,
+    sample_window,
+    slice_windows,
+)
+from models.intensity import InputSpec, normalise
 from tests.inference.axial_scene import MARGIN, PIXEL_MM, disc, paint, painted_reading, stack
 
 ORDERS = list(itertools.product([False, True], repeat=3))
@@ -86,6 +98,54 @@ def test_averaging_with_the_mirror_image_makes_sides_exchangeable() -> None:
     left, right = names.index("recess_left"), names.index("recess_right")
     assert np.allclose(one[:, left], other[:, right, :, ::-1])
     assert np.allclose(one[:, names.index("disc")], other[:, names.index("disc"), :, ::-1])
+
+
+class Painter:
+    """Stands for a network: every pixel's share of the disc is where the picture lies in the scale it was given."""
+
+    def __init__(self, unit: Any, partner: Painter | None = None) -> None:
+        self.card: Any = SimpleNamespace(
+            input=InputSpec(spacing_mm=0.6, unit=unit), classes=class_names(), constants={}
+        )
+        self.partner = partner
+
+    def probabilities(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        share = 1 / (1 + np.exp(-images[:, :1]))
+        return np.concatenate([1 - share, share, *[np.zeros_like(share)] * 6], axis=1).astype(np.float32)
+
+
+def test_a_partner_reads_every_window_on_its_own_scale_and_is_averaged_in() -> None:
+    windows = np.random.default_rng(3).uniform(size=(2, 32, 32)).astype(np.float32)
+    alone, partner = Painter("percentiles"), Painter("deviation")
+    scaled = np.stack([normalise(window, partner.card.input) for window in windows])
+    own: NDArray[np.float32] = read_windows(windows, alone)
+    expected = (own + read_windows(scaled, partner)) / 2
+    both = read_windows(windows, Painter("percentiles", partner))
+    assert np.allclose(both, expected, atol=1e-6)
+    assert not np.allclose(both, own, atol=1e-2)
+
+
+class Teller:
+    """Stands for a recess network that is sure of one depth whatever it sees."""
+
+    def __init__(self, place: int, partner: Teller | None = None) -> None:
+        self.card: Any = SimpleNamespace(input=InputSpec(spacing_mm=PIXEL_MM), constants={})
+        self.place, self.partner = place, partner
+
+    def probabilities(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        shares = np.full((len(images), 19, *images.shape[2:]), 1e-9, dtype=np.float32)
+        shares[:, self.place] = 1.0
+        return shares
+
+
+def test_the_depth_is_the_mean_of_both_networks_and_less_sure_where_they_differ() -> None:
+    slices = painted_reading().slices
+    alone = read_depths(slices, Teller(4))["left"]
+    both = read_depths(slices, Teller(4, Teller(8)))["left"]
+    depths = bin_depths(19)
+    assert alone.value == pytest.approx(depths[4], abs=1e-3)
+    assert both.value == pytest.approx((depths[4] + depths[8]) / 2, abs=1e-3)
+    assert both.sd > alone.sd + 1.0
 
 
 def test_nothing_is_labelled_outside_the_slices_that_were_read() -> None:
