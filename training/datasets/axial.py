@@ -21,7 +21,7 @@ from scipy import ndimage
 from inference.segment import class_names, reading
 from models.intensity import InputSpec, normalise
 from training.datasets import IGNORE, Sample
-from training.datasets.axial_crops import Crops, load_crops
+from training.datasets.axial_crops import TRUTH, TYPES, Crops, load_crops
 from training.recipes import Recipe
 
 FloatImage = NDArray[np.float32]
@@ -30,6 +30,7 @@ _PERCENTILES = InputSpec(spacing_mm=1.0)
 """The scale that `degraded` works on, whatever the network's own."""
 _VISIBLE_PIXELS = 20
 """Herniated material of fewer pixels (7 mm2) is hardly seen."""
+_BESIDE_CANAL_MM = 14.0
 _BODY_LEVEL = "body level"
 """Words of an outline's note where the slice cuts bone: its outer outline is no disc there."""
 
@@ -67,6 +68,8 @@ class Settings(BaseModel):
     t2_share_of_real: float = Field(default=0.3, ge=0, le=1)
     herniation_share: float = Field(default=0.0, ge=0, le=1)
     """Share of the simulated samples that are picked because herniated material is seen on them."""
+    hard_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of those on which the material lies beside the canal or has come loose from its disc."""
     t1_pixel_mm: float = 0.6875
     typical_disc_width_mm: float = 52.0
     validation_crops: int = 64
@@ -342,6 +345,7 @@ def _training(
     kinds = {kind: [item for item in slices if item.weighting == kind] for kind in ("t1", "t2")}
     augmentation = settings.augmentation
     showing = _showing_herniation(crops) if crops is not None else np.empty(0, dtype=np.int64)
+    hard = _hard_to_see(crops, showing) if crops is not None else showing
     taught = load_self_taught(Path(settings.unlabelled)) if settings.unlabelled else None
     while True:
         if taught is not None and rng.random() < settings.unlabelled_share:
@@ -355,7 +359,10 @@ def _training(
             sample = real_sample(item, jittered(item.pixel_mm, pixel, anchor, augmentation, rng), recipe)
         else:
             picked = len(showing) > 0 and rng.random() < settings.herniation_share
-            index = int(rng.choice(showing)) if picked else int(rng.integers(len(crops.images)))
+            choice = (
+                hard if picked and len(hard) and settings.hard_share and rng.random() < settings.hard_share else showing
+            )
+            index = int(rng.choice(choice)) if picked else int(rng.integers(len(crops.images)))
             placement = jittered(crops.pixel_mm, pixel, crops.anchors[index], augmentation, rng)
             sample = crop_sample(crops, index, placement)
         image = normalise(sample.image[0], _PERCENTILES)
@@ -367,6 +374,13 @@ def _showing_herniation(crops: Crops) -> NDArray[np.int64]:
     """Crops with at least _VISIBLE_PIXELS of herniated material."""
     value = class_names().index("herniated_material")
     return np.flatnonzero((crops.labels == value).sum(axis=(1, 2)) >= _VISIBLE_PIXELS)
+
+
+def _hard_to_see(crops: Crops, showing: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those of the crops `showing` herniated material whose herniation lies beside the canal or is a sequestration."""
+    lateral = np.abs(crops.truth[showing, TRUTH.index("hernia_u")]) > _BESIDE_CANAL_MM
+    loose = crops.truth[showing, TRUTH.index("hernia_type")] == TYPES.index("sequestration")
+    return showing[lateral | loose]
 
 
 def _fixed(recipe: Recipe, settings: Settings, slices: list[Outlined], crops: Crops | None) -> Iterator[Sample]:
