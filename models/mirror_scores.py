@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.weights import CARDS, WEIGHTS, Card, WeightsError, load_card, load_network, model_names
+from models.weights import CARDS, WEIGHTS, Card, WeightsError, load_card, load_network, model_names, with_partners
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,13 +38,12 @@ class MirrorReader:
     def load(cls, name: str, *, cards: Path = CARDS, weights: Path = WEIGHTS) -> MirrorReader:
         """The shipped network `name`. WeightsError when it is missing, or was taught on the maps of another network."""
         card = load_card(name, cards)
-        for other, taught in reads(card).items():
-            shipped = load_card(other, cards).sha256
-            if taught != shipped:
-                raise WeightsError(
-                    f"{name} was taught on maps of the {other} network {taught[:12]}, but {shipped[:12]} is installed; "
-                    f"restore both from one release, or run recess-train fit {name} --ship"
-                )
+        taught, shipped = reads(card), _installed(card, cards)
+        if taught != shipped:
+            raise WeightsError(
+                f"{name} was taught on maps of {_named(taught)}, but {_named(shipped)} is installed; "
+                f"restore both from one release, or run recess-train fit {name} --ship"
+            )
         return cls(card, load_network(card, weights))
 
     @classmethod
@@ -75,7 +74,10 @@ class MirrorReader:
 
 def fits(name: str) -> bool:
     """Whether a network of that name ships and was taught on the maps of the networks that ship."""
-    return name in model_names() and all(load_card(o).sha256 == taught for o, taught in reads(load_card(name)).items())
+    if name not in model_names():
+        return False
+    card = load_card(name)
+    return reads(card) == _installed(card, CARDS)
 
 
 def reads(card: Card) -> dict[str, str]:
@@ -84,3 +86,12 @@ def reads(card: Card) -> dict[str, str]:
     if not named:
         raise WeightsError(f"card {card.name!r} does not say on whose maps the network was taught")
     return {str(name): str(digest) for name, digest in named.items()}
+
+
+def _installed(card: Card, cards: Path) -> dict[str, str]:
+    """SHA-256 by name of the networks whose maps `card` is given as they are installed, their partners among them."""
+    return {one.name: one.sha256 for other in reads(card) for one in with_partners(other, cards)}
+
+
+def _named(networks: dict[str, str]) -> str:
+    return " and ".join(f"{name} {digest[:12]}" for name, digest in networks.items())

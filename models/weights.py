@@ -97,6 +97,12 @@ def save_weights(network: nn.Module, path: Path) -> str:
     return file_sha256(path)
 
 
+def with_partners(name: str, cards: Path = CARDS) -> tuple[Card, ...]:
+    """The card `name` and those of its partners, whose probabilities are averaged with its own. WeightsError as `load_card`."""
+    card = load_card(name, cards)
+    return (card,) if card.partner is None else (card, *with_partners(card.partner, cards))
+
+
 def load_network(card: Card, folder: Path = WEIGHTS) -> nn.Module:
     """The network of `card` with its shipped weights in 32 bit, in evaluation mode.
 

@@ -19,7 +19,7 @@ from inference.canal_pose import canal_pose
 from models.intensity import InputSpec
 from models.mirror import SCORES, MirrorEnsemble
 from models.networks import build
-from models.weights import CARDS, WEIGHTS, Card, load_card, save_weights, write_card
+from models.weights import CARDS, WEIGHTS, Card, save_weights, with_partners, write_card
 from training.datasets.notes import cached_maps, folds_of, noted_levels
 from training.notes_linear import fit_linear
 from training.notes_recipe import notes_recipe, taught
@@ -95,7 +95,7 @@ def ship_notes(
         trained_on=recipe.trained_on,
         recipe="configs/training/notes.toml",
         command="recess-train fit notes --threads 1 --ship",
-        metrics={"reads": {"axial": load_card("axial", CARDS).sha256}},
+        metrics={"reads": {other.name: other.sha256 for other in with_partners("axial")}},
     )
     write_card(card, cards)
     scored = held_out_scores(data_folder, runs, cards=cards, weights=weights)

@@ -21,7 +21,7 @@ from models.intensity import InputSpec
 from models.mirror import SCORES, MirrorEnsemble
 from models.mirror_scores import MirrorReader, reads
 from models.networks import build
-from models.weights import Card, WeightsError, load_card, save_weights, write_card
+from models.weights import Card, WeightsError, load_card, save_weights, with_partners, write_card
 from tests.training.test_notes import mirrored, window
 from training.calibrate_axial import simulated_disc
 from training.notes_recipe import notes_recipe
@@ -52,7 +52,7 @@ def reader() -> MirrorReader:
         trained_on="made up",
         recipe="none",
         command="none",
-        metrics={"reads": {"axial": load_card("axial").sha256}},
+        metrics={"reads": {other.name: other.sha256 for other in with_partners("axial")}},
         heads={"herniation": head("herniation_against_none"), "side": head("side")},
         constants={"side_band": 0.2},
     )
@@ -123,10 +123,25 @@ def test_a_network_taught_on_the_maps_of_another_axial_network_is_not_used(reade
     digest = save_weights(reader.network, tmp_path / "notes.safetensors")
     card = reader.card.model_copy(update={"sha256": digest})
     write_card(card, tmp_path)
-    write_card(load_card("axial"), tmp_path)
+    for other in with_partners("axial"):
+        write_card(other, tmp_path)
     maps = np.zeros((len(MAPS), canal_pose().maps.rows, canal_pose().maps.columns))
     assert not MirrorReader.load(NOTES, cards=tmp_path, weights=tmp_path).read(maps).side_told
     write_card(card.model_copy(update={"metrics": {"reads": {"axial": "0" * 64}}}), tmp_path)
     assert reads(load_card(NOTES, tmp_path)) == {"axial": "0" * 64}
     with pytest.raises(WeightsError, match="recess-train fit notes --ship"):
+        MirrorReader.load(NOTES, cards=tmp_path, weights=tmp_path)
+
+
+def test_a_partner_that_came_later_changes_the_maps_and_the_network_is_not_used(reader: MirrorReader, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    digest = save_weights(reader.network, tmp_path / "notes.safetensors")
+    axial = load_card("axial")
+    alone = reader.card.model_copy(update={"sha256": digest, "metrics": {"reads": {"axial": axial.sha256}}})
+    for card in (alone, axial.model_copy(update={"partner": None})):
+        write_card(card, tmp_path)
+    MirrorReader.load(NOTES, cards=tmp_path, weights=tmp_path)
+    later = axial.model_copy(update={"name": "later", "partner": None, "sha256": "1" * 64})
+    for card in (axial.model_copy(update={"partner": "later"}), later):
+        write_card(card, tmp_path)
+    with pytest.raises(WeightsError, match="later 111111111111"):
         MirrorReader.load(NOTES, cards=tmp_path, weights=tmp_path)
