@@ -5,7 +5,7 @@ Pure geometry on labels (rows head to foot, columns front to back, square pixels
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -49,8 +49,13 @@ class ColumnLimits(BaseModel):
     sacral_slope_deg: tuple[float, float]
     least_lordosis_deg: float
     remnant_ap_ratio: float
+    remnant_ap: tuple[float, float]
+    remnant_height: float
+    promontory_deg: float
     body_below_area_mm2: float
     sure_slope_deg: float
+    missed_body_mm2: float
+    missed_slope_deg: float
     mid_slab_sigma_mm: float
     disc_half_width_mm: float
     beside_middle_mm: float
@@ -229,8 +234,34 @@ def disc_steps(discs: tuple[FlatDisc, ...], spacing_mm: float) -> list[float]:
 
 
 def slope_deg(disc: FlatDisc) -> float:
-    """Tilt of a disc against the horizontal of the upright picture, positive when its front lies higher, as at the sacrum."""
+    """Tilt of a disc against the horizontal of the upright picture, positive when its back lies higher, as at the sacrum."""
     return float(np.degrees(np.arctan2(-disc.back[0], disc.back[1])))
+
+
+def below_promontory(lowest_deg: float, second_deg: float) -> bool:
+    """Whether the lowest disc lies in the sacrum, as the tilts (degrees) of it and of the next tell.
+
+    Tilts grow from disc to disc down to the lumbosacral one; below it, where the sacrum bends back, they grow no more.
+    """
+    limits = column_limits()
+    return second_deg >= limits.sacral_slope_deg[0] and lowest_deg - second_deg < limits.promontory_deg
+
+
+def without_remnant(column: Column) -> Column:
+    """The column without what remains of a disc within the sacrum: lowest, much shorter than the next, and below the promontory.
+
+    A column without one comes back itself.
+    """
+    limits, discs = column_limits(), column.discs
+    while (
+        len(discs) > limits.min_discs
+        and discs[0].ap_mm < limits.remnant_ap_ratio * discs[1].ap_mm
+        and below_promontory(slope_deg(discs[0]), slope_deg(discs[1]))
+    ):
+        discs = discs[1:]
+    if discs is column.discs:
+        return column
+    return replace(column, discs=discs, gaps=_gaps(discs, column.spacing_mm, limits))
 
 
 def without_lordosis(column: Column) -> bool:

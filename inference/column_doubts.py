@@ -27,7 +27,6 @@ _NEAR_MM = 7.0
 _WALL_MM = (2.0, 9.0)
 """Distance from a disc's surface in which the posterior wall of the body beside it is looked for."""
 _FEW = 12
-_BODY_MM = 40.0
 _REACH_MM = 50.0
 """Half of the field about a disc in which voids are looked for."""
 
@@ -135,7 +134,7 @@ def column_measures(spine: Localization, stack: Stack, t1: Stack | None) -> Colu
         marrow={} if marrow_stack is None else _marrow(discs, marrow_stack),
         void_mm2={} if marrow_stack is None else _voids(discs, marrow_stack),
         bend_deg=_bend(discs),
-        remnant=_remnant(discs) or _body_below(spine, volume),
+        remnant=spine.ambiguous,
         picture=median_of(_pictures(spine, volume)),
     )
 
@@ -282,38 +281,6 @@ def _bend(discs: Sequence[Disc]) -> float:
     if len(lumbar) < 3:
         return 0.0
     return float(np.ptp([_lean(np.asarray(disc.normal)) for disc in lumbar]))
-
-
-def _remnant(discs: Sequence[Disc]) -> str:
-    """In words: the lowest disc is a remnant, or is as full as a disc below a full lumbosacral one; "" else."""
-    limits = competence().column
-    if len(discs) < 4:
-        return ""
-    lowest, second = discs[0], discs[1]
-    usual = float(np.median([disc.height_mm for disc in discs[1:5]]))
-    length = lowest.ap_mm / second.ap_mm
-    if limits.remnant_ap[0] < length < limits.remnant_ap[1] and lowest.height_mm < limits.remnant_height * usual:
-        return f"the lowest disc is a remnant ({length:.2f} times as long as the next, {lowest.height_mm:.0f} mm high)"
-    return ""
-
-
-def _body_below(spine: Localization, volume: Volume) -> str:
-    """In words: a whole body lies below the lowest disc, which is as flat as no lumbosacral one; "" else."""
-    limits = competence().column
-    if not spine.discs:
-        return ""
-    lowest = spine.discs[0]
-    centre, up, back = _axes(lowest)
-    plane = spine.label_map[lowest.source_slice]
-    index = np.argwhere(plane == anatomy().sagittal.value("vertebra"))
-    offset = volume.grid.to_lps(np.column_stack([np.full(len(index), float(lowest.source_slice)), index])) - centre
-    depth = -(offset @ up) - lowest.height_mm / 2
-    below = (depth > 0) & (depth < _BODY_MM) & (np.abs(offset @ back) < lowest.ap_mm / 2 + 3)
-    area = float(below.sum()) * volume.grid.spacing[1] * volume.grid.spacing[2]
-    slope = float(np.degrees(np.arcsin(np.clip(-up[1], -1, 1))))
-    if area > limits.body_below_mm2 and slope < limits.flat_deg:
-        return f"a whole body ({area:.0f} mm2) lies below the lowest disc, which is tilted by only {slope:.0f} degrees"
-    return ""
 
 
 def _pictures(spine: Localization, volume: Volume) -> list[PictureQuality]:

@@ -56,10 +56,6 @@ class ColumnDoubtLimits(_Part):
     wedge_to_others: float
     marrow_to_disc: float
     canal_at_body: float
-    remnant_ap: tuple[float, float]
-    remnant_height: float
-    body_below_mm2: float
-    flat_deg: float
 
 
 class MimicLimits(_Part):

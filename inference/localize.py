@@ -22,27 +22,18 @@ from inference.column import (
     column_faults,
     column_limits,
     find_column,
-    slope_deg,
     without_lordosis,
+    without_remnant,
 )
 from inference.disc_features import disc_features, looks_like_t2, of_usual_disc
 from inference.disc_grades import disc_window
+from inference.numbering import Numbering, number_discs
 from inference.upright import Upright, to_source, upright
 from models.intensity import normalise
 
 if TYPE_CHECKING:
     from models.grader import Grader
     from models.runtime import Segmenter
-
-LEVELS_UPWARD = (
-    *reversed(anatomy().levels),
-    *(f"T{upper}-T{upper + 1}" for upper in range(11, 0, -1)),
-)
-"""Names of discs from the lumbosacral one upward."""
-
-_SURE, _DOUBT, _WEAK = 0.95, 0.6, 0.5
-"""Confidence of a name without doubt, with one reason to doubt, and with several. Expert estimates, not calibrated."""
-
 
 _SURE_PIXEL, _CANAL_ROWS = 0.5, 10
 """A pixel counts as its class above this probability; fewer rows with canal or discs than this are none."""
@@ -93,6 +84,8 @@ class Localization:
     """Why it is not read, as a code, where `lumbar` is False."""
     middle_uncertain: bool = False
     """Whether the slices end so near to what was taken for the column's middle that the other half may be missing."""
+    ambiguous: str = ""
+    """In words: why four or six vertebrae may be of lumbar type."""
 
     def disc(self, name: str) -> Disc | None:
         """The disc of that name, or None."""
@@ -108,31 +101,14 @@ def locate_discs(volume: Volume, segmenter: Segmenter, grader: Grader | None = N
         turned = upright(volume, segmenter.spacing_mm)
     except ValueError as error:
         return _not_lumbar(volume.grid.shape, str(error))
-    pictures = normalise(turned.planes, segmenter.card.input)
-    # always from the patient's right to the left: the network tells the slice before from the one after
-    leftwards = slice(None, None, 1 if turned.affine[0, 0] > 0 else -1)
-    probabilities = segmenter.plane_probabilities(pictures[leftwards], turned.step_mm)[leftwards]
-    middle = _middle_slice(probabilities, turned.step_mm)
-    if middle is None:
-        return _not_lumbar(volume.grid.shape, "no spinal canal was found")
-    section = _curved_section(probabilities, middle, turned.step_mm)
-    flat = section.argmax(axis=0).astype(np.uint8)
-    column = find_column(flat, turned.pixel_mm)
-    faults = column_faults(column)
-    score = _plausibility(column, section)
-    if column is None or faults or score < column_limits().min_found:
-        reason = "; ".join(faults) or "the network is unsure of the discs it found"
-        return _not_lumbar(volume.grid.shape, reason, score)
-    if without_lordosis(column):
-        reason = "the column has no lumbar curve and shows no sacrum: it may be a thoracic one"
-        return replace(_not_lumbar(volume.grid.shape, reason, score), scope_code="SCOPE_UNCERTAIN")
-    picture = _along(pictures, middle)
-    doubts = _doubts(column, flat)
-    t2 = looks_like_t2(picture, flat)
-    discs = _named(segmenter, turned, column, probabilities, middle, picture, flat, doubts, t2=t2)
+    seen = _look(segmenter, turned)
+    if isinstance(seen, _Refused):
+        return _not_lumbar(volume.grid.shape, seen.reason, seen.score, seen.code)
+    doubts = seen.numbering.doubts
+    t2 = looks_like_t2(seen.picture, seen.flat)
+    discs = _named(segmenter, turned, seen, t2=t2)
     if grader is not None and t2:
-        discs = _graded(discs, volume, grader, probabilities, column)
-    numbering: Literal["certain", "uncertain"] = "uncertain" if doubts else "certain"
+        discs = _graded(discs, volume, grader, seen.probabilities, seen.column)
     warnings: tuple[Notice, ...] = (
         (Notice("NUMBERING_UNCERTAIN", f"the names of the discs are uncertain: {'; '.join(doubts)}"),) if doubts else ()
     )
@@ -140,13 +116,69 @@ def locate_discs(volume: Volume, segmenter: Segmenter, grader: Grader | None = N
     if narrow:
         text = "the sagittal slices reach less far to one side than a vertebral body does: where its middle lies is uncertain"
         warnings += (Notice("MIDDLE_UNCERTAIN", text),)
-    label_map = _largest_piece(to_source(probabilities, turned, volume.grid.shape))
-    basis = "the column of discs and canal has the sizes of a lumbar spine"
-    return Localization(discs, label_map, numbering, doubts, True, score, basis, warnings, middle_uncertain=narrow)
+    return Localization(
+        discs,
+        _largest_piece(to_source(seen.probabilities, turned, volume.grid.shape)),
+        "uncertain" if doubts else "certain",
+        doubts,
+        lumbar=True,
+        lumbar_score=seen.score,
+        lumbar_reason="the column of discs and canal has the sizes of a lumbar spine",
+        warnings=warnings,
+        middle_uncertain=narrow,
+        ambiguous=seen.numbering.ambiguous,
+    )
 
 
-def _not_lumbar(shape: tuple[int, int, int], reason: str, score: float = 0.0) -> Localization:
-    return Localization((), np.zeros(shape, dtype=np.uint8), "uncertain", (reason,), False, score, reason)
+@dataclass(frozen=True)
+class _Refused:
+    """Why a stack is not read as a lumbar spine."""
+
+    reason: str
+    score: float = 0.0
+    code: str = "NOT_LUMBAR"
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What the network saw in a stack: class probabilities (S, K, R, C), the middle, and along it picture, labels (R, C) and column."""
+
+    probabilities: NDArray[np.float32]
+    middle: NDArray[np.float64]
+    picture: NDArray[np.float32]
+    flat: NDArray[np.uint8]
+    column: Column
+    numbering: Numbering
+    score: float
+
+
+def _look(segmenter: Segmenter, turned: Upright) -> _Look | _Refused:
+    """Segment an upright stack and number the discs of the column in it."""
+    pictures = normalise(turned.planes, segmenter.card.input)
+    # always from the patient's right to the left: the network tells the slice before from the one after
+    leftwards = slice(None, None, 1 if turned.affine[0, 0] > 0 else -1)
+    probabilities = segmenter.plane_probabilities(pictures[leftwards], turned.step_mm)[leftwards]
+    middle = _middle_slice(probabilities, turned.step_mm)
+    if middle is None:
+        return _Refused("no spinal canal was found")
+    section = _curved_section(probabilities, middle, turned.step_mm)
+    flat = section.argmax(axis=0).astype(np.uint8)
+    whole = find_column(flat, turned.pixel_mm)
+    column = None if whole is None else without_remnant(whole)
+    faults = column_faults(column)
+    score = _plausibility(column, section)
+    if column is None or faults or score < column_limits().min_found:
+        return _Refused("; ".join(faults) or "the network is unsure of the discs it found", score)
+    if without_lordosis(column):
+        reason = "the column has no lumbar curve and shows no sacrum: it may be a thoracic one"
+        return _Refused(reason, score, "SCOPE_UNCERTAIN")
+    numbering = number_discs(column, flat, remnant=whole is not column)
+    return _Look(probabilities, middle, _along(pictures, middle), flat, column, numbering, score)
+
+
+def _not_lumbar(shape: tuple[int, int, int], reason: str, score: float = 0.0, code: str = "NOT_LUMBAR") -> Localization:
+    nothing = np.zeros(shape, dtype=np.uint8)
+    return Localization((), nothing, "uncertain", (reason,), False, score, reason, scope_code=code)
 
 
 def _middle_slice(probabilities: NDArray[np.float32], step_mm: float) -> NDArray[np.float64] | None:
@@ -202,36 +234,6 @@ def _plausibility(column: Column | None, section: NDArray[np.float32]) -> float:
     return float(section[anatomy().sagittal.value("disc")][inside].mean())
 
 
-def _doubts(column: Column, flat: NDArray[np.uint8]) -> tuple[str, ...]:
-    """Reasons to doubt that the lowest disc found is L5-S1, or that no disc in between was missed."""
-    limits, spacing = column_limits(), column.spacing_mm
-    lowest, second = column.discs[0], column.discs[1]
-    doubts = []
-    if (flat.shape[0] - lowest.centre[0]) * spacing < limits.lowest_margin_mm:
-        doubts.append("the image ends close below the lowest disc, so the lumbosacral disc may be cut off")
-    slope = slope_deg(lowest)
-    if not limits.sacral_slope_deg[0] <= slope <= limits.sacral_slope_deg[1]:
-        doubts.append(f"the lowest disc is tilted by {slope:.0f} degrees, unlike a lumbosacral disc")
-    if lowest.ap_mm < limits.remnant_ap_ratio * second.ap_mm:
-        doubts.append("the lowest disc is much shorter than the next and may be a remnant between S1 and S2")
-    if slope < limits.sure_slope_deg and _body_below_mm2(column, flat) > limits.body_below_area_mm2:
-        doubts.append("a vertebral body was found below the lowest disc")
-    if column.gaps:
-        doubts.append("a disc seems to have been missed between two that were found")
-    return tuple(doubts)
-
-
-def _body_below_mm2(column: Column, flat: NDArray[np.uint8]) -> float:
-    """Area labelled vertebra in front of the canal and below the lowest disc, in mm2."""
-    lowest = column.discs[0]
-    rows, columns = np.nonzero(flat == anatomy().sagittal.value("vertebra"))
-    offset = np.stack([rows, columns], axis=1) - lowest.centre
-    below = -(offset @ lowest.up) * column.spacing_mm > lowest.height_mm / 2
-    across = np.abs(offset @ lowest.back) * column.spacing_mm < lowest.ap_mm / 2 + 5
-    in_front = columns < column.canal_front[rows]
-    return float((below & across & in_front).sum()) * column.spacing_mm**2
-
-
 def _least_beside_mm(discs: tuple[Disc, ...], volume: Volume) -> float:
     """Distance in mm from the middle of the column to the nearer end of the stack, at the disc where it is least."""
     last = volume.grid.shape[0] - 1
@@ -272,39 +274,23 @@ def _one_slice(volume: Volume, index: int) -> Volume:
     )
 
 
-def _named(
-    segmenter: Segmenter,
-    turned: Upright,
-    column: Column,
-    probabilities: NDArray[np.float32],
-    middle: NDArray[np.float64],
-    picture: NDArray[np.float32],
-    flat: NDArray[np.uint8],
-    doubts: tuple[str, ...],
-    *,
-    t2: bool,
-) -> tuple[Disc, ...]:
+def _named(segmenter: Segmenter, turned: Upright, seen: _Look, *, t2: bool) -> tuple[Disc, ...]:
     head = segmenter.card.heads.get("herniation")
-    is_disc = probabilities.argmax(axis=1) == anatomy().sagittal.value("disc")
-    basis = "counted upward from the lowest disc, taken as lumbosacral"
-    confidence = _SURE if not doubts else (_DOUBT if len(doubts) == 1 else _WEAK)
-    shift = 1 if any("cut off" in doubt or "below the lowest" in doubt for doubt in doubts) else -1
+    is_disc = seen.probabilities.argmax(axis=1) == anatomy().sagittal.value("disc")
     discs = []
-    for number, flat_disc in enumerate(column.discs):
-        missed = sum(1 for gap in column.gaps if gap < number)
-        position = number + missed
-        if position >= len(LEVELS_UPWARD):
+    for number, flat_disc in enumerate(seen.column.discs):
+        missed = sum(1 for gap in seen.column.gaps if gap < number)
+        name = seen.numbering.name(number, missed)
+        if name is None:
             break
-        alternative = position + shift
-        features = disc_features(picture, flat, column, number) if t2 else {}
-        name = LEVELS_UPWARD[position]
-        place = _in_space(turned, flat_disc, is_disc, middle)
+        features = disc_features(seen.picture, seen.flat, seen.column, number) if t2 else {}
+        place = _in_space(turned, flat_disc, is_disc, seen.middle)
         discs.append(
             Disc(
                 name=name,
-                basis=basis,
-                confidence=confidence,
-                alternative_name=(LEVELS_UPWARD[alternative] if alternative >= 0 else "S1-S2") if doubts else None,
+                basis=seen.numbering.basis,
+                confidence=seen.numbering.confidence,
+                alternative_name=seen.numbering.alternative(number, missed),
                 centre_lps=place.centre,
                 normal=place.normal,
                 posterior_margin_lps=place.posterior,
@@ -312,7 +298,7 @@ def _named(
                 height_mm=flat_disc.height_mm,
                 ap_mm=flat_disc.ap_mm,
                 volume_mm3=place.volume_mm3,
-                source_slice=round(middle[round(flat_disc.centre[0])]),
+                source_slice=round(seen.middle[round(flat_disc.centre[0])]),
                 herniation_probability=head.probability(features) if head and features else None,
                 usual_herniation_probability=head.probability(of_usual_disc(features)) if head and features else 0.5,
                 features=features,
