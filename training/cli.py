@@ -18,7 +18,7 @@ from inference.provenance import GRADER, NOTES
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train and measure the networks of recess.")
 
 _DATA_HELP = "Folder of training data; default: environment variable RECESS_DATA, else ../shared/data."
-_MEASURED = "sagittal, grades, axial, recess, notes, phantom, coverage, realism or clinical"
+_MEASURED = "sagittal, grades, axial, recess, notes, phantom, traps, coverage, realism or clinical"
 DataOption = Annotated[Path | None, typer.Option("--data", help=_DATA_HELP)]
 RunsOption = Annotated[Path, typer.Option("--runs", help="Folder for checkpoints and caches.")]
 
@@ -146,8 +146,12 @@ def evaluate(
     runs: RunsOption = Path("runs"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     count: Annotated[
-        int | None, typer.Option(help="phantom, coverage: studies (60); recess, realism: pictures (100, 200).")
+        int | None,
+        typer.Option(
+            help="phantom, coverage: studies (60); recess, realism: pictures (100, 200); traps: people (500)."
+        ),
     ] = None,
+    workers: Annotated[int, typer.Option(help="traps: processes.")] = 1,
     of_run: Annotated[
         bool, typer.Option("--of-run", help="notes: the members in --runs in place of the shipped ones.")
     ] = False,
@@ -178,6 +182,10 @@ def evaluate(
         from training.evaluate_phantom import evaluate_phantom
 
         typer.echo(evaluate_phantom(runs, count=count or 60, beyond=beyond, device=device))
+    elif what == "traps":
+        from training.evaluate_traps import evaluate_traps
+
+        typer.echo(evaluate_traps(count=count or 500, workers=workers))
     elif what == "recess":
         from training.evaluate_recess import evaluate_recess
 

@@ -29,8 +29,9 @@ _WINDOW_U = (
     62.0,
 )  # lateral reach at the lumbar spine and the sacrum, and posterior range, of the fine tissues (mm)
 _WINDOW_V = (-48.0, 58.0)
-_SUB_PLANES = (-0.36, 0.0, 0.36)  # of the slice thickness
-_SUB_WEIGHTS = (0.3, 0.4, 0.3)
+SUB_PLANES = (-0.36, 0.0, 0.36)
+"""Where a slice is sampled, in shares of its thickness, with these weights:"""
+SUB_WEIGHTS = (0.3, 0.4, 0.3)
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def paint_plane(scene: Scene, plane: Plane, scanner: Scanner, weightings: tuple[
     if box is not None:
         water = {w: np.zeros_like(full.water[w][box]) for w in weightings}
         fat = {w: np.zeros_like(full.fat[w][box]) for w in weightings}
-        for offset, weight in zip(_SUB_PLANES, _SUB_WEIGHTS, strict=True):
+        for offset, weight in zip(SUB_PLANES, SUB_WEIGHTS, strict=True):
             su, sv, st = coordinates(anatomy, plane, offset * plane.thickness) if offset else (u, v, t)
             canvas = full.copy_of(*box)
             fields = paint_spine(canvas, scene, su[box], sv[box], st[box], h)

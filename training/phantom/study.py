@@ -112,8 +112,8 @@ def render_study(
     rng = np.random.default_rng([seed, anatomy.seed, 23])
     scanner = draw_scanner(rng, anatomy.settings.scanner)
     uids = _Uids(f"{anatomy.seed}-{seed}-{protocol}")
-    sagittal = _sagittal_planes(anatomy, plan, rng)
-    axial = _axial_planes(anatomy, plan, rng)
+    sagittal = sagittal_planes(anatomy, plan, rng)
+    axial = axial_planes(anatomy, plan, rng)
     context = _context(anatomy, scanner, uids)
     labels: dict[str, NDArray[Any]] = {}
     written = []
@@ -169,7 +169,7 @@ def _pictures(
     return images, maps
 
 
-def _sagittal_planes(anatomy: Anatomy, plan: Protocol, rng: np.random.Generator) -> list[Plane]:
+def sagittal_planes(anatomy: Anatomy, plan: Protocol, rng: np.random.Generator) -> list[Plane]:
     """Parallel sagittal slices centred near L3-L4, turned by a degree or two; order of slices at random."""
     pixel = float(rng.uniform(*plan.sagittal_pixel_mm))
     step = float(rng.uniform(*plan.sagittal_step_mm))
@@ -189,7 +189,7 @@ def _sagittal_planes(anatomy: Anatomy, plan: Protocol, rng: np.random.Generator)
     return planes
 
 
-def _axial_planes(anatomy: Anatomy, plan: Protocol, rng: np.random.Generator) -> list[Plane]:
+def axial_planes(anatomy: Anatomy, plan: Protocol, rng: np.random.Generator) -> list[Plane]:
     """One block along the scanner's axis, or a stack along each disc; lowest slice first or last at random."""
     pixel = float(rng.uniform(*plan.axial_pixel_mm))
     step = float(rng.uniform(*plan.axial_step_mm))
