@@ -17,9 +17,9 @@ from inference.assemble import level_read, merged_maps, pictures_of, study_read,
 from inference.axial_t1 import T1_ROLE, T1Herniation, read_axial_t1
 from inference.clinical import Assessment, assess
 from inference.clinical_words import say
-from inference.competence import withhold_doubtful
+from inference.competence import REASONS, withhold_doubtful
 from inference.continuity import continuous
-from inference.doubts import study_doubts
+from inference.doubts import study_doubts, too_poor
 from inference.exam import Exam
 from inference.exam_versions import ExamVersions, check_patient
 from inference.first_read import FirstRead
@@ -154,7 +154,8 @@ def analyze(
     spine, stack = _find_spine(sagittal, engine)
     if not spine.lumbar:
         reason = f"not read as a lumbar spine: {spine.lumbar_reason}"
-        return _abstained(study, engine, exam, first_read, spine.scope_code, reason, language)
+        notices, withheld = _too_poor(study) if too_poor(spine, stack) else ((), ())
+        return _abstained(study, engine, exam, first_read, spine.scope_code, reason, language, withheld, notices)
     steps.begin("axial slices")
     axial_stacks = study.with_role(*_AXIAL_ROLES)
     axial = segment_axial(axial_stacks, spine.discs, engine.axial, engine.recess)
@@ -190,6 +191,15 @@ def abstain(
     """The report on an input in which no series may be measured: its reason, what was left out, no finding."""
     manifest = hashlib.sha256(str(refusal).encode()).hexdigest()
     return Reading(_abstention(manifest, None, exam, first_read, refusal.code, str(refusal), refusal.notices, language))
+
+
+def _too_poor(study: Study) -> tuple[tuple[Notice, ...], tuple[Withheld, ...]]:
+    """What is told, and the axial values withheld, where the sagittal pictures are too poor to find a level on."""
+    told = (Notice("LOW_QUALITY", "sagittal slices: too noisy or too blurred to find the column on"),)
+    if not study.with_role(*_AXIAL_ROLES):
+        return told, ()
+    update = {"code": "LOW_QUALITY", "reason": REASONS["LOW_QUALITY"]}
+    return told, tuple(item.model_copy(update=update) for item in without_level())
 
 
 def _compare_planes(sagittal: Stack, axial: Sequence[Stack]) -> SideCheck:
@@ -241,8 +251,9 @@ def _abstained(
     reason: str,
     language: str,
     withheld: tuple[Withheld, ...] = (),
+    notices: tuple[Notice, ...] = (),
 ) -> Reading:
-    notices = (*study.warnings, *study.excluded)
+    notices = (*notices, *study.warnings, *study.excluded)
     report = _abstention(study.manifest_sha256, engine, exam, first_read, code, reason, notices, language)
     update = {"study": study_read(study, "uncertain"), "withheld": withheld}
     return Reading(report.model_copy(update=update), study)

@@ -27,6 +27,11 @@ _NEAR_MM = 7.0
 _WALL_MM = (2.0, 9.0)
 """Distance from a disc's surface in which the posterior wall of the body beside it is looked for."""
 _FEW = 12
+_FAT_MM, _FAT_SEEN_MM = 5.0, (8.0, 24.0)
+"""From so far behind the wall fat is counted, and between these distances the brightest of it is looked for, which ends both."""
+_FAT_STEP_MM, _FAT_PERCENTILE = 0.5, 85.0
+_FAT_PART = (0.0, 0.8)
+"""Part of the way from a disc to the next above: most fat lies behind the disc and the lower part of the body."""
 _REACH_MM = 50.0
 """Half of the field about a disc in which voids are looked for."""
 
@@ -39,6 +44,7 @@ class ColumnMeasures:
     wedge: Mapping[str, float]
     canal: Mapping[str, float]
     marrow: Mapping[str, float]
+    fat_mm: Mapping[str, float]
     void_mm2: Mapping[str, float]
     bend_deg: float
     remnant: str
@@ -97,6 +103,10 @@ def doubts_of(measures: ColumnMeasures) -> tuple[Doubt, ...]:
         for name, value in values.items():
             if middle > 0 and value < limit * middle:
                 found.append(Doubt("OUTSIDE_SCOPE_FINDING", text.format(name=name, ratio=value / middle), name))
+    for name, ratio in fat_to_neighbours(measures.fat_mm).items():
+        if ratio < limits.fat_to_neighbours:
+            text = f"behind the body above {name} there is {ratio:.2f} times the fat of its neighbours: something fills the canal"
+            found.append(Doubt("OUTSIDE_SCOPE_FINDING", text, name))
     return tuple(found)
 
 
@@ -132,10 +142,11 @@ def column_measures(spine: Localization, stack: Stack, t1: Stack | None) -> Colu
             low.name: size for low, high in pairwise(discs) if (size := _canal_signal(low, high, parts)) is not None
         },
         marrow={} if marrow_stack is None else _marrow(discs, marrow_stack),
+        fat_mm={} if marrow_stack is None else _epidural_fat(discs, marrow_stack),
         void_mm2={} if marrow_stack is None else _voids(discs, marrow_stack),
         bend_deg=_bend(discs),
         remnant=spine.ambiguous,
-        picture=median_of(_pictures(spine, volume)),
+        picture=middle_picture(spine, volume),
     )
 
 
@@ -243,6 +254,41 @@ def _marrow(discs: Sequence[Disc], volume: Volume) -> dict[str, float]:
     return {name: core / max(around, 1e-6) for name, (core, around) in _bodies(discs, volume).items()}
 
 
+def _epidural_fat(discs: Sequence[Disc], volume: Volume) -> dict[str, float]:
+    """How much (mm) of the way from the wall of every body to its arch is as bright as fat on T1 slices."""
+    depth = np.arange(_FAT_MM, _FAT_SEEN_MM[1], _FAT_STEP_MM)
+    profiles = {}
+    for low, high in pairwise(discs):
+        if not _adjacent(low, high):
+            continue
+        back = _axes(low)[2] + _axes(high)[2]
+        part = np.linspace(*_FAT_PART, 17)[:, None]
+        wall = np.asarray(low.posterior_margin_lps) * (1 - part) + np.asarray(high.posterior_margin_lps) * part
+        points = wall[:, None] + depth[None, :, None] * back / np.linalg.norm(back)
+        index = volume.grid.to_index(points)
+        number = round(float(np.median(index[..., 0])))
+        if 0 <= number < volume.grid.shape[0]:
+            plane = np.asarray(volume.array[number], dtype=np.float32)
+            profiles[low.name] = ndimage.map_coordinates(plane, [index[..., 1], index[..., 2]], order=1)
+    if not profiles:
+        return {}
+    seen = depth >= _FAT_SEEN_MM[0]
+    bright = np.percentile(np.concatenate([part[:, seen].ravel() for part in profiles.values()]), _FAT_PERCENTILE)
+    level = competence().column.fat_bright * float(bright)
+    return {name: float((part > level).sum(axis=1).mean()) * _FAT_STEP_MM for name, part in profiles.items()}
+
+
+def fat_to_neighbours(fat_mm: Mapping[str, float]) -> dict[str, float]:
+    """Fat behind every body between two others, in shares of theirs; left out where those have little."""
+    names, limits = list(fat_mm), competence().column
+    out = {}
+    for below, name, above in zip(names, names[1:], names[2:], strict=False):
+        usual = (fat_mm[below] + fat_mm[above]) / 2
+        if usual > limits.least_fat_mm:
+            out[name] = fat_mm[name] / usual
+    return out
+
+
 def _voids(discs: Sequence[Disc], volume: Volume) -> dict[str, float]:
     """Largest area (mm2) without signal about each disc on T1 slices, from its front to behind its joints."""
     limits = competence().metal
@@ -283,9 +329,10 @@ def _bend(discs: Sequence[Disc]) -> float:
     return float(np.ptp([_lean(np.asarray(disc.normal)) for disc in lumbar]))
 
 
-def _pictures(spine: Localization, volume: Volume) -> list[PictureQuality]:
-    """Picture measures of the three slices about the middle of the column."""
-    middle = round(float(np.median([disc.source_slice for disc in spine.discs]))) if spine.discs else 0
+def middle_picture(spine: Localization, volume: Volume) -> PictureQuality:
+    """Picture measures of the three slices about the middle of the column (of the stack, where no column was found)."""
+    discs = [disc.source_slice for disc in spine.discs]
+    middle = round(float(np.median(discs))) if discs else volume.grid.shape[0] // 2
     chosen = range(max(middle - 1, 0), min(middle + 2, volume.grid.shape[0]))
     _, row_mm, column_mm = volume.grid.spacing
-    return [picture_quality(volume.array[number], (row_mm, column_mm)) for number in chosen]
+    return median_of([picture_quality(volume.array[number], (row_mm, column_mm)) for number in chosen])

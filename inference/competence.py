@@ -56,6 +56,9 @@ class ColumnDoubtLimits(_Part):
     wedge_to_others: float
     marrow_to_disc: float
     canal_at_body: float
+    fat_bright: float
+    fat_to_neighbours: float
+    least_fat_mm: float
 
 
 class MimicLimits(_Part):

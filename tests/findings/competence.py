@@ -26,7 +26,7 @@ from inference.analyze import Engine, analyze
 from inference.axial_doubts import picture_code
 from inference.competence import SENTENCES
 from inference.image_quality import picture_quality
-from inference.report import Report
+from inference.report import Finding, Report
 from tests.findings.reading import remembered_networks
 from training.phantom import Anatomy, draw_anatomy, spoil, study_files
 from training.phantom.conditions import CONDITIONS, Condition, laminectomy
@@ -54,6 +54,8 @@ class Outcome:
     extruded: tuple[str, ...]
     sized: bool
     both_names: bool
+    graded: tuple[tuple[str, str, str, str, float | None], ...] = ()
+    """(level, side, kind, severity, recess depth in mm or None) of every finding."""
 
     def codes(self) -> frozenset[str]:
         return frozenset((*self.warned, *(code for *_, code in self.withheld)))
@@ -93,6 +95,15 @@ def _axial_lost(code: str) -> Declared:
     """Every stenosis of both levels withheld, with this code; or the study was not read at all."""
     return lambda out: (
         out.status == "abstained" or (code in out.codes() and all(out.withheld_at(level) for level in _LEVELS))
+    )
+
+
+def _too_poor(out: Outcome) -> bool:
+    """Every value of both levels withheld as of low quality, whether a column was found or not."""
+    return all(
+        out.withheld_at(level, ("herniation", "recess_stenosis", "canal_stenosis"))
+        and any(item[0] == level and item[3] == "LOW_QUALITY" for item in out.withheld)
+        for level in _LEVELS
     )
 
 
@@ -138,8 +149,8 @@ SPOILED: tuple[Kind, ...] = (
     *(Kind("C-01", "strong ghosts, axial", _axial_lost("MOTION"), None, _only("axial_t2", lambda: spoil.motion("strong"))),) * 5,
     *(Kind("C-01", "strong ghosts, all series", _axial_lost("MOTION"), None, _all(lambda: spoil.motion("strong"))),) * 3,
     *(Kind("C-02", "screws L4 to S1", _axial_lost("METAL"), None, _screws),) * 7,
-    *(Kind("C-07", "noise, SNR 4", _axial_lost("LOW_QUALITY"), None, _all(lambda: spoil.noise(4.0))),) * 3,
-    *(Kind("C-07", "noise, SNR 7", _axial_lost("LOW_QUALITY"), None, _all(lambda: spoil.noise(7.0))),) * 4,
+    *(Kind("C-07", "noise, SNR 4", _too_poor, None, _all(lambda: spoil.noise(4.0))),) * 3,
+    *(Kind("C-07", "noise, SNR 7", _too_poor, None, _all(lambda: spoil.noise(7.0))),) * 4,
     *(Kind("C-07", "blur 3.5 mm", _axial_lost("LOW_QUALITY"), None, _all(lambda: spoil.blur(3.5))),) * 6,
     *(Kind("C-08", "RF spike", _axial_lost("ARTEFACT"), None, _all(lambda: spoil.spike(0.12))),) * 4,
     *(Kind("C-08", "zipper", _axial_lost("ARTEFACT"), None, _only("axial_t2", lambda: spoil.zipper(0.4))),) * 3,
@@ -158,7 +169,7 @@ MILD: tuple[Kind, ...] = tuple(
     )  # type: ignore[misc]
     for strength in ("slight", "moderate")
 )
-"""Weaker ghosts: printed, and nothing is declared of them."""
+"""Weaker ghosts: nothing is declared of them; printed is also how far the values differ from those without ghosts."""
 
 OTHERS: tuple[Kind, ...] = (
     Kind("C-03", "laminectomy", _operated("L4-L5", "POSTOP"), laminectomy),
@@ -193,6 +204,32 @@ def outcome_of(report: Report) -> Outcome:
         extruded=tuple(f.level for f in report.findings if f.type in ("extrusion", "sequestration")),
         sized=bool(report.levels) and all(level.disc_ap_mm is not None for level in report.levels),
         both_names=bool(report.levels) and all(level.alternative_name is not None for level in report.levels),
+        graded=tuple((f.level, f.side, f.kind, f.severity, _depth(f)) for f in report.findings),
+    )
+
+
+def _depth(finding: Finding) -> float | None:
+    return next((float(item.value) for item in finding.measurements if item.name == "recess_mm"), None)
+
+
+def moved_by(kind: Kind, known: Sequence[tuple[int, Kind, Outcome]]) -> str:
+    """In words: how far the values of a weakly spoiled study differ from those of the same person untouched."""
+    clean = {seed: out for seed, other, out in known if other is UNTOUCHED}
+    same, steps = [], []
+    for seed, other, out in known:
+        if other is kind and seed in clean:
+            before = {item[:3]: item[3:] for item in clean[seed].graded}
+            for *site, severity, depth in out.graded:
+                if tuple(site) in before:
+                    old, depth_before = before[tuple(site)]
+                    same.append(severity == old)
+                    if depth is not None and depth_before is not None:
+                        steps.append(abs(depth - depth_before))
+    if not same:
+        return "nothing read in both"
+    return (
+        f"severity as without it {share(sum(same), len(same))}; recess depth differs by {np.mean(steps):.2f} mm on average, "
+        f"by more than 1 mm in {share(sum(step > 1 for step in steps), len(steps))}"
     )
 
 
@@ -220,7 +257,7 @@ class Kept:
             for line in self.path.read_text(encoding="utf-8").splitlines():
                 row = json.loads(line)
                 raw = row["outcome"]
-                raw |= {key: tuple(map(tuple, raw[key])) for key in ("withheld", "read")}
+                raw |= {key: tuple(map(tuple, raw[key])) for key in ("withheld", "read", "graded")}
                 raw |= {key: tuple(raw[key]) for key in ("warned", "extruded")}
                 self.known[row["kind"], row["seed"]] = Outcome(**raw)
 
@@ -284,7 +321,8 @@ def run(cases: Sequence[tuple[int, Kind]], kept: Kept, engine: Engine, *, verbos
 
 def table(cases: Sequence[tuple[int, Kind]], kept: Kept) -> list[str]:
     """Lines of figures over the cases that are known."""
-    known = [(kind, kept.known[kind.name, seed]) for seed, kind in cases if (kind.name, seed) in kept.known]
+    by_seed = [(seed, kind, kept.known[kind.name, seed]) for seed, kind in cases if (kind.name, seed) in kept.known]
+    known = [(kind, out) for _, kind, out in by_seed]
     spoiled = {kind.name for kind in SPOILED}
     lines = ["class case declared (95 % interval) n; flagged by any code"]
     for kind in dict.fromkeys(kind for kind, _ in known if kind is not UNTOUCHED):
@@ -292,6 +330,8 @@ def table(cases: Sequence[tuple[int, Kind]], kept: Kept) -> list[str]:
         right = sum(map(kind.declared, outs))
         any_code = sum(out.flagged() or bool(out.codes() & {"SLIP", "SCOLIOSIS"}) for out in outs)
         lines.append(f"{kind.class_id} {kind.name}: {share(right, len(outs))}; flagged {any_code}/{len(outs)}")
+        if kind in MILD:
+            lines.append(f"  {moved_by(kind, by_seed)}")
     series = [(kind, out) for kind, out in known if kind.name in spoiled]
     if series:
         flagged = sum(out.flagged() for _, out in series)

@@ -15,9 +15,11 @@ from dicom_io import read_study
 from inference.analyze import Engine, analyze
 from inference.axial_doubts import AxialMeasures, level_doubts, picture_code
 from inference.clinical_words import forbidden, reason_withheld
-from inference.column_doubts import ColumnMeasures, doubts_of
+from inference.column_doubts import ColumnMeasures, doubts_of, fat_to_neighbours
 from inference.competence import ALL, REASONS, SENTENCES, STENOSIS, Doubt, beside, competence, withhold_doubtful
+from inference.doubts import too_poor
 from inference.image_quality import PictureQuality, picture_quality
+from inference.localize import Localization
 from inference.report import Finding
 from training.phantom import StudyTruth, spoil
 
@@ -29,6 +31,7 @@ COLUMN = ColumnMeasures(
     wedge={"L5-S1": 1.4, "L4-L5": 1.2, "L3-L4": 1.1},
     canal={"L5-S1": 900.0, "L4-L5": 950.0, "L3-L4": 1000.0},
     marrow={"L5-S1": 1.9, "L4-L5": 1.8, "L3-L4": 2.0},
+    fat_mm={"L5-S1": 6.0, "L4-L5": 6.5, "L3-L4": 6.0},
     void_mm2={"L5-S1": 0.0, "L4-L5": 0.0},
     bend_deg=6.0,
     remnant="",
@@ -143,6 +146,9 @@ def test_a_level_is_doubted_for_its_back_its_fluid_and_its_fat() -> None:
         ({"wedge": {"L5-S1": 1.4, "L3-L4": 0.6, "L2-L3": 1.0}}, {"OUTSIDE_SCOPE_FINDING"}),
         ({"marrow": {"L5-S1": 1.9, "L4-L5": 1.1, "L3-L4": 2.0}}, {"OUTSIDE_SCOPE_FINDING"}),
         ({"canal": {"L5-S1": 900.0, "L4-L5": 400.0, "L3-L4": 1000.0}}, {"OUTSIDE_SCOPE_FINDING"}),
+        ({"fat_mm": {"L5-S1": 6.0, "L4-L5": 2.0, "L3-L4": 6.0}}, {"OUTSIDE_SCOPE_FINDING"}),
+        ({"fat_mm": {"L5-S1": 2.0, "L4-L5": 1.0, "L3-L4": 2.0}}, set()),
+        ({"fat_mm": {"L5-S1": 2.0, "L4-L5": 6.0, "L3-L4": 6.0}}, set()),
         ({"void_mm2": {"L4-L5": 300.0}}, {"METAL", "POSTOP"}),
         ({"remnant": "the lowest disc is a remnant"}, {"LEVEL_AMBIGUOUS"}),
         ({"picture": replace(FINE, snr=5.0)}, {"LOW_QUALITY"}),
@@ -178,6 +184,33 @@ def test_strong_ghosts_withhold_the_axial_values_and_the_untouched_study_keeps_t
     report = analyze(read_study(tmp_path / "study"), engine=engine).report
     assert "MOTION" in {item.code for item in report.withheld}
     assert not [f for f in report.findings if f.kind == "recess_stenosis" and f.level in ("L4-L5", "L5-S1")]
+
+
+def test_a_study_too_noisy_for_its_column_to_be_found_is_of_low_quality(
+    small_study: tuple[Path, StudyTruth], engine: Engine, tmp_path: Path
+) -> None:
+    shutil.copytree(small_study[0], tmp_path / "study")
+    for role in ("sagittal_t1", "sagittal_t2", "axial_t2"):
+        spoil.spoil_folder(tmp_path / "study" / role, spoil.noise(2.5), np.random.default_rng(5))
+    report = analyze(read_study(tmp_path / "study"), engine=engine).report
+    assert report.status == "abstained"
+    assert {"NOT_LUMBAR", "LOW_QUALITY"} <= {item.code for item in report.warnings}
+    assert {item.code for item in report.withheld} == {"LOW_QUALITY"}
+    assert {item.level for item in report.withheld} >= {"L4-L5", "L5-S1"}
+
+
+def test_sharp_pictures_without_a_column_are_not_called_poor(small_study: tuple[Path, StudyTruth]) -> None:
+    (stack,) = read_study(small_study[0]).with_role("sagittal_t2")
+    nothing = Localization((), np.zeros(stack.volume.grid.shape, dtype=np.uint8), "uncertain", (), False, 0.0, "")
+    assert not too_poor(nothing, stack)
+
+
+def test_what_takes_the_place_of_fat_behind_one_body_is_told() -> None:
+    assert fat_to_neighbours({"L5-S1": 6.0, "L4-L5": 3.0, "L3-L4": 6.0, "L2-L3": 6.0}) == {
+        "L4-L5": pytest.approx(0.5),
+        "L3-L4": pytest.approx(6.0 / 4.5),
+    }
+    assert fat_to_neighbours({"L5-S1": 2.0, "L4-L5": 0.0, "L3-L4": 2.0}) == {}, "a canal without fat tells nothing"
 
 
 def test_limits_of_two_planes_stand_in_the_file() -> None:
