@@ -51,6 +51,7 @@ class ColumnLimits(BaseModel):
     remnant_ap_ratio: float
     remnant_ap: tuple[float, float]
     remnant_height: float
+    remnant_gap_mm: float
     promontory_deg: float
     body_below_area_mm2: float
     sure_slope_deg: float
@@ -210,10 +211,7 @@ def column_form(column: Column) -> dict[str, float]:
         points = np.rint(lower.centre + along + across).astype(int).reshape(-1, 2)
         inside = np.clip(points, 0, np.array(column.vertebra.shape) - 1)
         filled.append(float(column.vertebra[inside[:, 0], inside[:, 1]].mean()))
-    gaps = []
-    for disc in discs:
-        row = int(np.clip(round(disc.posterior[0]), 0, len(column.canal_front) - 1))
-        gaps.append(abs(column.canal_front[row] - disc.posterior[1]) * spacing)
+    gaps = [canal_gap_mm(disc, column) for disc in discs]
     discs_mask = np.any([disc.mask for disc in discs], axis=0)
     near = ndimage.distance_transform_edt(~(discs_mask | column.canal)) * spacing <= _BESIDE_MM
     pieces, _ = ndimage.label(column.vertebra)
@@ -248,20 +246,38 @@ def below_promontory(lowest_deg: float, second_deg: float) -> bool:
 
 
 def without_remnant(column: Column) -> Column:
-    """The column without what remains of a disc within the sacrum: lowest, much shorter than the next, and below the promontory.
+    """The column without what remains of a disc within the sacrum. A column without one comes back itself.
 
-    A column without one comes back itself.
+    Such a disc is the lowest, much shorter and lower than the next, and below the promontory. It begins at the canal: what does not is a
+    piece of a lumbosacral disc.
     """
     limits, discs = column_limits(), column.discs
-    while (
-        len(discs) > limits.min_discs
-        and discs[0].ap_mm < limits.remnant_ap_ratio * discs[1].ap_mm
-        and below_promontory(slope_deg(discs[0]), slope_deg(discs[1]))
-    ):
+    while len(discs) > limits.min_discs and _is_remnant(discs, column, limits):
         discs = discs[1:]
     if discs is column.discs:
         return column
     return replace(column, discs=discs, gaps=_gaps(discs, column.spacing_mm, limits))
+
+
+def _is_remnant(discs: tuple[FlatDisc, ...], column: Column, limits: ColumnLimits) -> bool:
+    lowest, second = discs[:2]
+    return (
+        lowest.ap_mm < limits.remnant_ap_ratio * second.ap_mm
+        and lowest.height_mm < limits.remnant_height * usual_height_mm(discs)
+        and canal_gap_mm(lowest, column) < limits.remnant_gap_mm
+        and below_promontory(slope_deg(lowest), slope_deg(second))
+    )
+
+
+def usual_height_mm(discs: tuple[FlatDisc, ...]) -> float:
+    """Median height of the four discs above the lowest."""
+    return float(np.median([disc.height_mm for disc in discs[1:5]]))
+
+
+def canal_gap_mm(disc: FlatDisc, column: Column) -> float:
+    """Distance in mm between a disc's back and the canal's front, whichever lies further back."""
+    row = int(np.clip(round(disc.posterior[0]), 0, len(column.canal_front) - 1))
+    return float(abs(column.canal_front[row] - disc.posterior[1]) * column.spacing_mm)
 
 
 def without_lordosis(column: Column) -> bool:

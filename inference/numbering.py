@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs import anatomy
-from inference.column import Column, below_promontory, column_limits, slope_deg
+from inference.column import Column, below_promontory, canal_gap_mm, column_limits, slope_deg, usual_height_mm
 
 LEVELS_UPWARD = (
     *reversed(anatomy().levels),
@@ -92,13 +92,15 @@ def _ambiguous(column: Column, *, missed: bool) -> str:
             f"a whole body lies below the lowest disc found, which is tilted by only {slope_deg(lowest):.0f} degrees: "
             "the lumbosacral disc was missed or has grown together"
         )
-    length = lowest.ap_mm / second.ap_mm
-    usual = float(np.median([disc.height_mm for disc in column.discs[1:5]]))
-    if limits.remnant_ap[0] < length < limits.remnant_ap[1] and lowest.height_mm < limits.remnant_height * usual:
-        return f"the lowest disc is a remnant ({length:.2f} times as long as the next, {lowest.height_mm:.0f} mm high)"
     tilts = slope_deg(lowest), slope_deg(second)
     if below_promontory(*tilts):
         return f"the lowest disc is tilted by {tilts[0]:.0f} degrees and the next by {tilts[1]:.0f}: it may lie in the sacrum"
+    length = lowest.ap_mm / second.ap_mm
+    low = lowest.height_mm < limits.remnant_height * usual_height_mm(column.discs)
+    # far from the canal it is a piece of a lumbosacral disc
+    near = canal_gap_mm(lowest, column) < limits.remnant_gap_mm
+    if low and near and limits.remnant_ap[0] < length < limits.remnant_ap[1]:
+        return f"the lowest disc is a remnant ({length:.2f} times as long as the next, {lowest.height_mm:.0f} mm high)"
     return ""
 
 

@@ -91,6 +91,19 @@ def test_the_short_disc_of_a_sacralised_vertebra_keeps_its_place_and_leaves_two_
     assert "remnant" in numbering.ambiguous
 
 
+def test_a_piece_of_a_lumbosacral_disc_far_from_the_canal_is_no_remnant() -> None:
+    flat = _spine(LUMBAR)
+    rows, columns = np.nonzero(flat == anatomy().sagittal.value("disc"))
+    lowest = rows > 215
+    front = lowest & (columns > np.percentile(columns[lowest], 45))
+    flat[rows[front], columns[front]] = 0
+    column, numbering = _numbered(flat)
+    assert len(column.discs) == len(LUMBAR)
+    assert numbering.ambiguous == ""
+    assert any("much shorter" in doubt for doubt in numbering.doubts)
+    assert numbering.name(0, 0) == "L5-S1"
+
+
 def test_a_full_disc_below_the_promontory_leaves_two_names() -> None:
     column, numbering = _numbered(_spine((24.0, *LUMBAR), (6.0, 32.0)))
     assert len(column.discs) == len(LUMBAR) + 1
