@@ -16,14 +16,14 @@ from configs import grading
 from inference.competence import ALL, STENOSIS, Doubt, competence
 from inference.image_quality import PictureQuality, picture_quality
 from inference.measure import canal_entropy
-from inference.segment import AxialReading, AxialSlice, reading
+from inference.segment import AxialReading, AxialSlice, reading, sample_window
 from inference.sizes import slices_between
 
 _SOLID = 0.5
 _DEEPEST_MM = 20.0
 """No canal is deeper; where the flavum was not seen, fat behind the joints does not count."""
-_CYST_MM = 15.0
-"""So far behind the disc margin cysts of the facet joints are looked for."""
+_CYST_MM, _CYST_LATERAL_MM = (-2.0, 16.0), 20.0
+"""From here to there behind the disc margin, and so far to either side, cysts of the facet joints are looked for."""
 _NECK_MM = 2.0
 """What hangs on the sac by less than twice this is no part of it."""
 
@@ -105,8 +105,10 @@ def axial_measures(axial: AxialReading) -> AxialMeasures | None:
     volume = axial.stack.volume
     _, row_mm, column_mm = volume.grid.spacing
     pictures = [picture_quality(volume.array[item.index], (row_mm, column_mm)) for item in inside]
-    bright = max(_sac_brightness(axial, item) for item in axial.slices)
-    fluid = [_fluid(axial, item, bright) for item in inside]
+    # on one scale for all slices: each network window is scaled by itself
+    greys = {item.index: sample_window(volume, item.index, item.window) for item in axial.slices}
+    least = _least_fluid(axial, greys)
+    fluid = [_fluid(axial, item, greys[item.index] >= least) for item in inside]
     free = [_free(axial, item) for item in inside]
     return AxialMeasures(
         picture=median_of(pictures),
@@ -177,19 +179,22 @@ def _flavum(axial: AxialReading, item: AxialSlice) -> float:
     return float(parts.sum()) * item.window.pixel_mm**2
 
 
-def _sac_brightness(axial: AxialReading, item: AxialSlice) -> float:
-    """Grey value of the fluid in the sac; 0 without a sac. In a narrowed sac roots hide it: the brightest slice counts."""
-    sac = item.probabilities[axial.channel("thecal_sac")] > _SOLID
-    return float(np.percentile(item.image[sac], 75)) if sac.sum() >= 20 else 0.0
+def _least_fluid(axial: AxialReading, greys: Mapping[int, NDArray[np.float32]]) -> float:
+    """Least grey value that may be fluid. In a narrowed sac roots hide the fluid: the slice with the brightest sac counts."""
+    limits = competence().mimic
+    brightest = max(float(np.percentile(grey, 99.0)) for grey in greys.values())
+    sacs = [(greys[item.index], item.probabilities[axial.channel("thecal_sac")] > _SOLID) for item in axial.slices]
+    fluid = max((float(np.percentile(grey[sac], 75)) for grey, sac in sacs if sac.sum() >= 20), default=0.0)
+    return max(limits.cyst_bright * fluid, limits.fluid_bright * brightest)
 
 
-def _fluid(axial: AxialReading, item: AxialSlice, fluid: float) -> dict[str, float]:
-    """Area (mm2) as bright as the sac's `fluid` beside the sac, between disc and joints, by side."""
+def _fluid(axial: AxialReading, item: AxialSlice, bright: NDArray[np.bool_]) -> dict[str, float]:
+    """Area (mm2) of the largest round piece of `bright` pixels beside the sac, by side, whatever it is labelled."""
     column = _middle_column(axial, item)
     sac = item.probabilities[axial.channel("thecal_sac")] > _SOLID
     if column is None or sac.sum() < 20:
         return {"left": 0.0, "right": 0.0}
-    limits, pixel = competence().mimic, item.window.pixel_mm
+    pixel = item.window.pixel_mm
     # a cyst may hang on the sac by a neck and be taken for it: the sac proper is what is left when thin parts are taken away
     pieces, count = ndimage.label(ndimage.binary_erosion(sac, ball(_NECK_MM / pixel)))
     if not count:
@@ -197,16 +202,12 @@ def _fluid(axial: AxialReading, item: AxialSlice, fluid: float) -> dict[str, flo
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0
     main = ndimage.binary_dilation(pieces == int(sizes.argmax()), ball((_NECK_MM + 1.2) / pixel))
-    bright = item.image >= max(limits.cyst_bright * fluid, limits.fluid_bright)
-    room = _room(axial, item, column, 18.0)
-    near = int(np.clip(_margin_row(item) + _CYST_MM / pixel - room.rows.start, 0, room.free.shape[0]))
-    room.free[near:] = False
-    candidate = (bright & ~main)[room.rows, room.columns] & room.free
-    out = {}
-    middle = int(np.clip(round(column) - room.columns.start, 0, candidate.shape[1]))
-    for side, part in (("right", candidate[:, :middle]), ("left", candidate[:, middle:])):
-        out[side] = largest_area(part, 1.2 / pixel, pixel**2)
-    return out
+    rows, columns = _box(item, _CYST_MM, _CYST_LATERAL_MM, column)
+    candidate = (bright & ~main)[rows, columns]
+    middle = int(np.clip(round(column) - columns.start, 0, candidate.shape[1]))
+    opening = competence().mimic.cyst_opening_mm / pixel
+    parts = {"right": candidate[:, :middle], "left": candidate[:, middle:]}
+    return {side: largest_area(part, opening, pixel**2) for side, part in parts.items()}
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,7 @@ class ColumnDoubtLimits(_Part):
 
 class MimicLimits(_Part):
     cyst_mm2: float
+    cyst_opening_mm: float
     cyst_bright: float
     fluid_bright: float
     fat_bright: float
