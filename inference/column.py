@@ -53,6 +53,7 @@ class ColumnLimits(BaseModel):
     remnant_height: float
     remnant_gap_mm: float
     promontory_deg: float
+    early_bend_deg: float
     body_below_area_mm2: float
     sure_slope_deg: float
     missed_body_mm2: float
@@ -243,6 +244,12 @@ def below_promontory(lowest_deg: float, second_deg: float) -> bool:
     """
     limits = column_limits()
     return second_deg >= limits.sacral_slope_deg[0] and lowest_deg - second_deg < limits.promontory_deg
+
+
+def bends_above_lowest(lowest_deg: float, second_deg: float, third_deg: float) -> bool:
+    """Whether the column bends most above the second disc, not above the lowest, as it does where that one is no lumbosacral disc."""
+    limits, bend = column_limits(), (second_deg - third_deg) - (lowest_deg - second_deg)
+    return second_deg >= limits.sacral_slope_deg[0] and bend > limits.early_bend_deg
 
 
 def without_remnant(column: Column) -> Column:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs import anatomy
-from inference.column import Column, below_promontory, canal_gap_mm, column_limits, slope_deg, usual_height_mm
+from inference.column import Column, bends_above_lowest, canal_gap_mm, column_limits, slope_deg, usual_height_mm
 
 LEVELS_UPWARD = (
     *reversed(anatomy().levels),
@@ -92,9 +92,12 @@ def _ambiguous(column: Column, *, missed: bool) -> str:
             f"a whole body lies below the lowest disc found, which is tilted by only {slope_deg(lowest):.0f} degrees: "
             "the lumbosacral disc was missed or has grown together"
         )
-    tilts = slope_deg(lowest), slope_deg(second)
-    if below_promontory(*tilts):
-        return f"the lowest disc is tilted by {tilts[0]:.0f} degrees and the next by {tilts[1]:.0f}: it may lie in the sacrum"
+    tilts = [slope_deg(disc) for disc in column.discs[:3]]
+    if bends_above_lowest(*tilts):
+        return (
+            f"the lowest discs are tilted by {tilts[0]:.0f}, {tilts[1]:.0f} and {tilts[2]:.0f} degrees: "
+            "the lowest one may lie in the sacrum"
+        )
     length = lowest.ap_mm / second.ap_mm
     low = lowest.height_mm < limits.remnant_height * usual_height_mm(column.discs)
     # far from the canal it is a piece of a lumbosacral disc

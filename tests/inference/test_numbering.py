@@ -91,6 +91,12 @@ def test_the_short_disc_of_a_sacralised_vertebra_keeps_its_place_and_leaves_two_
     assert "remnant" in numbering.ambiguous
 
 
+def test_a_column_that_bends_little_keeps_its_names() -> None:
+    column, numbering = _numbered(_spine((12.0, 11.0, 3.0, -1.0, -5.0, -8.0)))
+    assert len(column.discs) == 6
+    assert numbering.doubts == ()
+
+
 def test_a_piece_of_a_lumbosacral_disc_far_from_the_canal_is_no_remnant() -> None:
     flat = _spine(LUMBAR)
     rows, columns = np.nonzero(flat == anatomy().sagittal.value("disc"))
