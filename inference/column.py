@@ -56,7 +56,7 @@ class ColumnLimits(BaseModel):
     early_bend_deg: float
     body_below_area_mm2: float
     sure_slope_deg: float
-    missed_body_mm2: float
+    missed_body_share: float
     missed_slope_deg: float
     mid_slab_sigma_mm: float
     disc_half_width_mm: float

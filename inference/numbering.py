@@ -11,7 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs import anatomy
-from inference.column import Column, bends_above_lowest, canal_gap_mm, column_limits, slope_deg, usual_height_mm
+from inference.column import (
+    Column,
+    bends_above_lowest,
+    canal_gap_mm,
+    column_limits,
+    disc_steps,
+    slope_deg,
+    usual_height_mm,
+)
 
 LEVELS_UPWARD = (
     *reversed(anatomy().levels),
@@ -62,7 +70,7 @@ def number_discs(column: Column, flat: NDArray[np.uint8], *, remnant: bool) -> N
     limits, spacing = column_limits(), column.spacing_mm
     lowest, second = column.discs[0], column.discs[1]
     slope, body = slope_deg(lowest), 0.0 if remnant else _body_below_mm2(column, flat)
-    missed = body > limits.missed_body_mm2 and slope < limits.missed_slope_deg
+    missed = body > limits.missed_body_share * _body_above_mm2(column) and slope < limits.missed_slope_deg
     ambiguous = _ambiguous(column, missed=missed)
     doubts, shift = [ambiguous] if ambiguous else [], -1
     if (flat.shape[0] - lowest.centre[0]) * spacing < limits.lowest_margin_mm:
@@ -122,3 +130,10 @@ def _body_below_mm2(column: Column, flat: NDArray[np.uint8]) -> float:
     across = np.abs(offset @ lowest.back) * column.spacing_mm < lowest.ap_mm / 2 + _BESIDE_MM
     in_front = columns < column.canal_front[rows]
     return float((below & across & in_front).sum()) * column.spacing_mm**2
+
+
+def _body_above_mm2(column: Column) -> float:
+    """Area of the body between the two lowest discs, from where they lie and how large they are, in mm2."""
+    lower, upper = column.discs[:2]
+    height = disc_steps((lower, upper), column.spacing_mm)[0] - (lower.height_mm + upper.height_mm) / 2
+    return height * (lower.ap_mm + upper.ap_mm) / 2

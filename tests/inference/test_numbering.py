@@ -21,10 +21,11 @@ REMNANT = (3.0, 19.0)
 BODY_MM = 27.0
 
 
-def _spine(
-    tilts: Sequence[float], lowest: tuple[float, float] = FULL, *, body_below: bool = False
-) -> NDArray[np.uint8]:
-    """A painted column with these tilts in degrees from the lowest disc upward; `lowest` is the height and length of that disc."""
+def _spine(tilts: Sequence[float], lowest: tuple[float, float] = FULL, *, below: float = 0.0) -> NDArray[np.uint8]:
+    """A painted column with these tilts in degrees from the lowest disc upward; `lowest` is the height and length of that disc.
+
+    `below` is the size of a body below it, in shares of the others' height and length.
+    """
     labels = anatomy().sagittal
     flat = np.zeros((SIZE, SIZE), dtype=np.uint8)
     rows, columns = np.mgrid[:SIZE, :SIZE].astype(float)
@@ -43,8 +44,9 @@ def _spine(
     for number, (tilt, (height, length)) in enumerate(zip(np.radians(tilts), sizes, strict=True)):
         up = np.array([-np.cos(tilt), -np.sin(tilt)])
         box("disc", centre, tilt, (height / 2, length / 2))
-        if number == 0 and body_below:
-            box("vertebra", centre - up * (height + BODY_MM) / 2, tilt, (BODY_MM / 2, FULL[1] / 2))
+        if number == 0 and below:
+            size = below * np.array([BODY_MM, FULL[1]]) / 2
+            box("vertebra", centre - up * (height / 2 + size[0]), tilt, (size[0], size[1]))
         box("canal", centre, tilt, (10.0, 6.0), behind=FULL[1] / 2 + 9.0)
         if number + 1 < len(tilts):
             mean = (tilt + np.radians(tilts[number + 1])) / 2
@@ -118,8 +120,15 @@ def test_a_full_disc_below_the_promontory_leaves_two_names() -> None:
 
 
 def test_a_flat_lowest_disc_above_a_whole_body_is_not_the_lumbosacral_one() -> None:
-    _, numbering = _numbered(_spine(LUMBAR[1:], body_below=True))
+    _, numbering = _numbered(_spine(LUMBAR[1:], below=0.95))
     assert numbering.ambiguous in numbering.doubts
     assert [numbering.name(number, 0) for number in range(2)] == ["L4-L5", "L3-L4"]
     assert [numbering.alternative(number, 0) for number in range(2)] == ["L5-S1", "L4-L5"]
     assert "not found" in numbering.basis
+
+
+def test_a_sacral_body_below_a_flat_lumbosacral_disc_is_only_told() -> None:
+    _, numbering = _numbered(_spine((16.0, 4.0, -3.0, -7.0, -10.0), below=0.74))
+    assert numbering.name(0, 0) == "L5-S1"
+    assert numbering.ambiguous == ""
+    assert (len(numbering.doubts), numbering.alternative(0, 0)) == (1, "L4-L5")
