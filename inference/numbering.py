@@ -32,6 +32,8 @@ _SURE, _DOUBT, _WEAK = 0.95, 0.6, 0.5
 """Confidence of a name without doubt, with one reason to doubt, and with several. Expert estimates, not calibrated."""
 _BESIDE_MM = 5.0
 """So much longer than the lowest disc, to the front and to the back, may be what lies below it."""
+_REACH = 1.2
+"""The body below is looked for down to this share of the height of the one above, so that no second one counts with it."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,9 @@ def number_discs(column: Column, flat: NDArray[np.uint8], *, remnant: bool) -> N
     """
     limits, spacing = column_limits(), column.spacing_mm
     lowest, second = column.discs[0], column.discs[1]
-    slope, body = slope_deg(lowest), 0.0 if remnant else _body_below_mm2(column, flat)
-    missed = body > limits.missed_body_share * _body_above_mm2(column) and slope < limits.missed_slope_deg
+    height, above = _body_above(column)
+    slope, body = slope_deg(lowest), 0.0 if remnant else _body_below_mm2(column, flat, _REACH * height)
+    missed = body > limits.missed_body_share * above and slope < limits.missed_slope_deg
     ambiguous = _ambiguous(column, missed=missed)
     doubts, shift = [ambiguous] if ambiguous else [], -1
     if (flat.shape[0] - lowest.centre[0]) * spacing < limits.lowest_margin_mm:
@@ -121,19 +124,20 @@ def _level(place: int) -> str | None:
     return LEVELS_UPWARD[place] if place < len(LEVELS_UPWARD) else None
 
 
-def _body_below_mm2(column: Column, flat: NDArray[np.uint8]) -> float:
-    """Area labelled vertebra in front of the canal and below the lowest disc, in mm2."""
+def _body_below_mm2(column: Column, flat: NDArray[np.uint8], reach_mm: float) -> float:
+    """Area labelled vertebra in front of the canal and up to `reach_mm` below the lowest disc, in mm2."""
     lowest = column.discs[0]
     rows, columns = np.nonzero(flat == anatomy().sagittal.value("vertebra"))
-    offset = np.stack([rows, columns], axis=1) - lowest.centre
-    below = -(offset @ lowest.up) * column.spacing_mm > lowest.height_mm / 2
-    across = np.abs(offset @ lowest.back) * column.spacing_mm < lowest.ap_mm / 2 + _BESIDE_MM
+    offset = (np.stack([rows, columns], axis=1) - lowest.centre) * column.spacing_mm
+    depth = -(offset @ lowest.up) - lowest.height_mm / 2
+    below = (depth > 0) & (depth < reach_mm)
+    across = np.abs(offset @ lowest.back) < lowest.ap_mm / 2 + _BESIDE_MM
     in_front = columns < column.canal_front[rows]
     return float((below & across & in_front).sum()) * column.spacing_mm**2
 
 
-def _body_above_mm2(column: Column) -> float:
-    """Area of the body between the two lowest discs, from where they lie and how large they are, in mm2."""
+def _body_above(column: Column) -> tuple[float, float]:
+    """Height (mm) and area (mm2) of the body between the two lowest discs, from where they lie and how large they are."""
     lower, upper = column.discs[:2]
     height = disc_steps((lower, upper), column.spacing_mm)[0] - (lower.height_mm + upper.height_mm) / 2
-    return height * (lower.ap_mm + upper.ap_mm) / 2
+    return height, height * (lower.ap_mm + upper.ap_mm) / 2
