@@ -17,6 +17,8 @@ from inference.report import HerniationType, Side, Zone
 from inference.segment import AxialReading, AxialSlice, reading
 from inference.sizes import MEMBER, Missing, Size, carried, slices_between, standard_deviation
 
+_SEEN_MM2 = 25.0
+"""Less of the sac, or of the disc, does not tell where the canal is."""
 _FINER = 2
 """Borders are drawn on pixels of this fraction of the window's."""
 
@@ -41,13 +43,16 @@ class Herniation:
 
 
 def canal_middle(axial: AxialReading, item: AxialSlice) -> float:
-    """Column of the canal's middle: halfway between the facets of the two sides, else the middle of the disc."""
+    """Column of the canal's middle: halfway between the facets of the two sides, else the middle of the sac or of the disc.
+
+    Sides are parted at the sac: an oblique slice shows the disc on one side only.
+    """
     facets = item.probabilities[axial.channel("facets")].max(axis=0) > MEMBER
-    disc = item.probabilities[axial.channel("disc")]
-    total = max(float(disc.sum()), 1e-6)
-    middle = (
-        float((disc.sum(axis=0) * np.arange(item.window.size)).sum() / total) if total > 1 else item.window.size / 2
-    )
+    parts = (item.probabilities[axial.channel(name)].sum(axis=0) for name in ("thecal_sac", "disc"))
+    seen = next((part for part in parts if float(part.sum()) * item.window.pixel_mm**2 > _SEEN_MM2), None)
+    if seen is None:
+        return item.window.size / 2
+    middle = float((seen * np.arange(item.window.size)).sum() / seen.sum())
     right, left = np.flatnonzero(facets[: round(middle)]), np.flatnonzero(facets[round(middle) :])
     if len(right) and len(left):
         return (float(right.max()) + round(middle) + float(left.min())) / 2

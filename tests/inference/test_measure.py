@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dicom_io.study import Stack
-from inference.herniation import Herniation
+from inference.herniation import Herniation, canal_middle
 from inference.measure import Canal, measure_level
 from inference.recess_depth import Depth
 from inference.segment import AxialReading
@@ -118,6 +118,16 @@ def test_extent_does_not_hang_on_how_much_of_the_disc_one_slice_shows() -> None:
     assert isinstance(cut, Herniation)
     assert cut.extent.value == pytest.approx(whole.extent.value, abs=0.1)
     assert cut.type == whole.type
+
+
+def test_side_does_not_follow_a_disc_that_an_oblique_slice_shows_on_one_side_only() -> None:
+    reading = painted_reading(hernia_left=5.0, depth_left=6.0)
+    disc = reading.channel("disc")
+    for item in reading.slices:
+        whole = canal_middle(reading, item)
+        half = item.probabilities.copy()
+        half[disc, :, : item.window.size // 2 + 20] = 0.0
+        assert canal_middle(reading, replace(item, probabilities=half)) == pytest.approx(whole, abs=0.1)
 
 
 def test_no_herniated_material_is_type_none_and_not_withheld() -> None:
