@@ -15,7 +15,6 @@ from scipy import ndimage
 from configs import grading
 from inference.competence import ALL, STENOSIS, Doubt, competence
 from inference.image_quality import PictureQuality, picture_quality
-from inference.measure import canal_entropy
 from inference.segment import AxialReading, AxialSlice, reading, sample_window
 from inference.sizes import slices_between
 
@@ -112,7 +111,7 @@ def axial_measures(axial: AxialReading) -> AxialMeasures | None:
     free = [_free(axial, item) for item in inside]
     return AxialMeasures(
         picture=median_of(pictures),
-        entropy=float(np.median([canal_entropy(item) for item in inside])),
+        entropy=float(np.median([item.canal_entropy for item in inside])),
         flavum_mm2=max(_flavum(axial, item) for item in inside),
         fluid_mm2={side: max(part[side] for part in fluid) for side in ("left", "right")},
         free_share=float(np.median([share for share, _ in free])),

@@ -249,16 +249,17 @@ def _herniation(
             return _withheld(level, "herniation", None, reason)
         return _unmeasured_herniation(level, sagittal, None, _scores(None, sagittal), REAL)
     head = card.heads.get("herniation")
-    features = {"peak": seen.probability, "area_mm2": seen.area_mm2, "extent_mm": seen.extent.value}
-    axial_probability = head.probability(features) if head else seen.probability
+    axial_probability = head.probability(seen.features) if head else seen.probability
     together = together_of(axial_probability, disc)
     if isinstance(together, Missing):
         return _withheld(level, "herniation", None, together)
     probability, interval = together
     kind = seen.type
     if kind == "none" and probability >= 0.5:
+        if sagittal is None or sagittal < 0.5:
+            return _withheld(level, "herniation", None, Missing("MM_IMPLAUSIBLE", "measures disagree"))
         scores = _scores(axial_probability, sagittal)
-        return _unmeasured_herniation(level, probability, interval, scores, SIMULATED if sagittal is None else MIXED)
+        return _unmeasured_herniation(level, probability, interval, scores, MIXED)
     if kind in {"protrusion", "extrusion"} and probability < 0.5:
         kind = "none"
     canal = sizes.canal

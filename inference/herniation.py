@@ -27,8 +27,8 @@ _FINER = 2
 class Herniation:
     """Focal material beyond the disc margin on axial slices; `type` none when there is too little of it.
 
-    `probability` is the network's, not calibrated; `offset_mm` is lateral from the canal's middle, + to the patient's left;
-    `type_uncertain` when base and extent differ by less than can be told.
+    `probability` is the network's, not calibrated, `entropy_nats` its doubt about that slice's canal; `offset_mm` is lateral from
+    the canal's middle, + to the patient's left; `type_uncertain` when base and extent differ by less than can be told.
     """
 
     type: HerniationType
@@ -40,6 +40,18 @@ class Herniation:
     zone: Zone
     offset_mm: float
     area_mm2: float
+    entropy_nats: float
+
+    @property
+    def features(self) -> dict[str, float]:
+        """What the card's head makes a calibrated probability of."""
+        return {
+            "peak": self.probability,
+            "area_mm2": self.area_mm2,
+            "extent_mm": self.extent.value,
+            "base_mm": self.base_mm,
+            "entropy_nats": self.entropy_nats,
+        }
 
 
 def canal_middle(axial: AxialReading, item: AxialSlice) -> float:
@@ -106,7 +118,7 @@ def herniation_on_slice(
     if not piece.any() or not margin.any():
         point = item.window.to_lps(item.window.size / 2, middle)
         extent = Size(0.0, standard_deviation(constants, "herniation"), (point, point), item)
-        return Herniation("none", False, peak, extent, 0.0, "midline", "central", 0.0, area)
+        return Herniation("none", False, peak, extent, 0.0, "midline", "central", 0.0, area, item.canal_entropy)
     base, share = _base(piece, margin, pixel / _FINER)
     root, tip, reach = _reach(piece, margin)
     length = carried(reach * pixel / _FINER, constants, "herniation")
@@ -127,6 +139,7 @@ def herniation_on_slice(
         zone=_zone(abs(offset), axial, item),
         offset_mm=offset,
         area_mm2=area,
+        entropy_nats=item.canal_entropy,
     )
 
 

@@ -66,21 +66,15 @@ def _barrier(axial: AxialReading) -> Missing | None:
     if axial.slices[0].tilt_deg > settings.slices.largest_tilt_deg:
         return Missing("ORIENTATION_CONFLICT", "axial slices do not cover the level")
     disc = [axial.channel("disc"), axial.channel("herniated_material")]
+    if axial.recentred_mm > settings.window.largest_recentring_mm:
+        return Missing("PLANES_DISAGREE", "measures disagree")
     # an oblique block cuts the disc over many slices, a band in each: the best one counts, wherever it meets the canal
     largest = max(float(item.probabilities[disc].sum()) * item.window.pixel_mm**2 for item in axial.slices)
     if largest < settings.quality.smallest_disc_mm2:
         return Missing("OOD", "out-of-distribution input")
-    if min(canal_entropy(item) for item in axial.slices) > settings.quality.largest_entropy:
+    if min(item.canal_entropy for item in axial.slices) > settings.quality.largest_entropy:
         return Missing("LOW_QUALITY", "out-of-distribution input")
     return None
-
-
-def canal_entropy(item: AxialSlice) -> float:
-    """Mean entropy (nats) of the class probabilities in the middle of the window, where the canal lies."""
-    size = item.window.size
-    rows, columns = slice(int(0.45 * size), int(0.85 * size)), slice(int(0.25 * size), int(0.75 * size))
-    part = np.clip(item.probabilities[:, rows, columns], 1e-7, 1.0)
-    return float(-(part * np.log(part)).sum(axis=0).mean())
 
 
 def coverage(axial: AxialReading) -> Missing | None:

@@ -20,6 +20,7 @@ from configs import anatomy, config_path, load_toml
 from dicom_io.geometry import FloatArray, Grid, SourceInstance, Volume
 from dicom_io.study import Stack
 from inference.recess_depth import Depth, read_depths
+from inference.window_reading import read_windows
 from models.intensity import normalise
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class WindowRange(_Part):
     anterior_mm: float
     sac_behind_margin_mm: float
     recentre_beyond_mm: float
+    largest_recentring_mm: float
 
 
 class TaughtLevels(_Part):
@@ -170,6 +172,14 @@ class AxialSlice:
     probabilities: NDArray[np.float32]
 
     @property
+    def canal_entropy(self) -> float:
+        """Mean entropy (nats) of the class probabilities in the middle of the window, where the canal lies."""
+        size = self.window.size
+        part = self.probabilities[:, int(0.45 * size) : int(0.85 * size), int(0.25 * size) : int(0.75 * size)]
+        part = np.clip(part, 1e-7, 1.0)
+        return float(-(part * np.log(part)).sum(axis=0).mean())
+
+    @property
     def labels(self) -> NDArray[np.uint8]:
         """Most probable class of every pixel of the window."""
         classes: NDArray[np.uint8] = np.argmax(self.probabilities, axis=0).astype(np.uint8)
@@ -191,6 +201,8 @@ class AxialReading:
     step_mm: float
     label_map: LabelMap | None
     depths: Mapping[str, Depth] = field(default_factory=dict)
+    recentred_mm: float = 0.0
+    """How far the sac lies from where the sagittal slices place it, where the windows were laid anew around it."""
 
     def channel(self, name: str) -> int:
         """Index of a class in the probabilities."""
@@ -243,30 +255,6 @@ def sample_window(volume: Volume, index: int, window: Window) -> NDArray[np.floa
     )
 
 
-def mirrored_average(
-    probabilities: NDArray[np.float32], mirrored: NDArray[np.float32], classes: Sequence[str]
-) -> NDArray[np.float32]:
-    """Mean (N, K, H, W) of two readings of which the second saw the window left-right mirrored; sides are swapped back."""
-    swapped = {"recess_left": "recess_right", "recess_right": "recess_left"}
-    order = [list(classes).index(swapped.get(name, name)) for name in classes]
-    return np.asarray((probabilities + mirrored[:, order, :, ::-1]) / 2, dtype=np.float32)
-
-
-def read_windows(images: NDArray[np.float32], segmenter: Segmenter) -> NDArray[np.float32]:
-    """Class probabilities (N, K, H, W) of normalised windows (N, H, W), averaged over the window and its mirror image.
-
-    The mean of both networks where the card names a partner, which sees each window on its own scale.
-    """
-    stacked = images[:, None]
-    straight = segmenter.probabilities(stacked)
-    mirrored = segmenter.probabilities(np.ascontiguousarray(stacked[..., ::-1]))
-    own = mirrored_average(straight, mirrored, segmenter.card.classes)
-    if segmenter.partner is None:
-        return own
-    scaled = np.stack([normalise(image, segmenter.partner.card.input) for image in images])
-    return np.asarray((own + read_windows(scaled, segmenter.partner)) / 2, dtype=np.float32)
-
-
 def segment_axial(
     stacks: Sequence[Stack], discs: Sequence[Disc], segmenter: Segmenter, recess: Segmenter
 ) -> tuple[AxialReading, ...]:
@@ -283,14 +271,15 @@ def segment_axial(
         stack, windows = choice
         slices = _read_slices(stack.volume, disc, windows, segmenter)
         moved = recentred_margin(slices, disc, segmenter.card.classes)
+        distance = 0.0 if moved is None else float(np.linalg.norm(moved - np.asarray(disc.posterior_margin_lps)))
         if moved is not None:
             again = slice_windows(stack.volume, moved, np.asarray(disc.normal), segmenter.spacing_mm)
             slices = _read_slices(stack.volume, disc, again, segmenter) if again else slices
         offsets = np.array([item.offset_mm for item in slices])
         step = float(np.max(np.diff(offsets))) if len(offsets) > 1 else float("inf")
         labels = label_map(stack.volume, slices)
-        depths = read_depths(slices, recess)
-        readings.append(AxialReading(disc, stack, segmenter.card.classes, slices, step, labels, depths))
+        depths = read_depths(slices, recess) if disc.name in reading().levels.taught else {}
+        readings.append(AxialReading(disc, stack, segmenter.card.classes, slices, step, labels, depths, distance))
     return tuple(readings)
 
 
@@ -326,8 +315,10 @@ def recentred_margin(slices: Sequence[AxialSlice], disc: Disc, classes: Sequence
         found.append((right, down - settings.sac_behind_margin_mm))
     if not found:
         return None
-    left_mm, back_mm = np.mean(found, axis=0)
-    if float(np.hypot(left_mm, back_mm)) <= settings.recentre_beyond_mm:
+    off = np.mean(found, axis=0)
+    # each direction on its own: how far the sac lies behind the disc differs between people, how far to the side hardly
+    left_mm, back_mm = np.where(np.abs(off) > settings.recentre_beyond_mm, off, 0.0)
+    if left_mm == back_mm == 0.0:
         return None
     left = _PATIENT_LEFT - (_PATIENT_LEFT @ normal) * normal
     left = left / np.linalg.norm(left)

@@ -7,7 +7,7 @@ heads for a narrow recess and for a herniation. Real images take no part; the ca
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,21 @@ from inference.herniation import Herniation, measure_herniation
 from inference.localize import Disc
 from inference.measure import SIDES, Canal, coverage, measure_canal
 from inference.recess_depth import Depth, read_depths
-from inference.segment import AxialReading, AxialSlice, read_windows, sample_window, slice_windows
+from inference.segment import AxialReading, AxialSlice, sample_window, slice_windows
+from inference.window_reading import read_windows
 from models.calibration import LogisticHead
 from models.intensity import normalise
 from models.runtime import Segmenter
 from models.weights import CARDS, write_card
+from training.datasets.axial import Augmentation, degraded
 from training.datasets.axial_crops import TRUTH, Crops, load_crops
 
 FITTED_ON = "simulated images only"
 _MARGIN_ERROR_MM = 1.2
 _TILT_ERROR_DEG = 3.0
 """Discs are misplaced and misturned by this (one standard deviation), as sagittal slices would have it."""
+_WORSE = Augmentation(noise=0.12, coarse=0.7)
+"""Pictures beyond what trained, for the probability of a herniation: one that is called in noise must not be sure."""
 _FOLDS = 5
 _SD_FLOOR = 0.25
 
@@ -46,16 +50,31 @@ class Case:
 
 
 def simulated_readings(
-    crops: Crops, segmenter: Segmenter, recess: Segmenter, rng: np.random.Generator
+    crops: Crops, segmenter: Segmenter, recess: Segmenter, rng: np.random.Generator, *, worsen: bool = False
 ) -> Iterator[Case]:
-    """Read every stack of `crops` as `segment_axial` would read it, around a slightly misplaced disc."""
+    """Read every stack of `crops` as `segment_axial` would read it, around a slightly misplaced disc.
+
+    `worsen` gives every stack another contrast, shading, sharpness and noise (_WORSE).
+    """
     for stack in np.unique(crops.stacks):
         members = np.flatnonzero(crops.stacks == stack)
         members = members[np.argsort(crops.offsets[members])]
-        disc = misplaced_disc(crops.margins[members[0]], crops.normals[members[0]], rng)
-        axial = read_crops(crops, members, disc, segmenter, recess)
-        truth = dict(zip(TRUTH, crops.truth[members[0]].tolist(), strict=True))
-        yield Case(axial, truth, int(crops.seeds[members[0]]))
+        shown = Crops(**{field.name: getattr(crops, field.name)[members] for field in fields(Crops)})
+        disc = misplaced_disc(shown.margins[0], shown.normals[0], rng)
+        shown = _worsened(shown, rng) if worsen else shown
+        axial = read_crops(shown, np.arange(len(members)), disc, segmenter, recess)
+        truth = dict(zip(TRUTH, shown.truth[0].tolist(), strict=True))
+        yield Case(axial, truth, int(shown.seeds[0]))
+
+
+def _worsened(crops: Crops, rng: np.random.Generator) -> Crops:
+    """The crops of one stack with their pictures changed alike."""
+    images: NDArray[Any] = crops.images.astype(np.float32)
+    state = rng.bit_generator.state
+    for picture in images:
+        rng.bit_generator.state = state
+        picture[...] = 255 * degraded(picture / 255, crops.pixel_mm, _WORSE, rng)
+    return replace(crops, images=images)
 
 
 def misplaced_disc(margin: NDArray[np.float64], normal: NDArray[np.float64], rng: np.random.Generator) -> Disc:
@@ -121,9 +140,10 @@ def calibrate_axial(crops_folder: Path, *, device: str = "auto", cards: Path = C
     crops = load_crops(crops_folder, "validation")
     cases = list(simulated_readings(crops, segmenter, recess, np.random.default_rng(11)))
     source = f"{FITTED_ON}: {len(cases)} discs of {len({case.seed for case in cases})} simulated persons"
+    worse = list(simulated_readings(crops, segmenter, recess, np.random.default_rng(12), worsen=True))
     depth_constants, head, depth_lines = fit_depth(cases)
     canal_constants, canal_lines = _fit_canal(cases)
-    hernia_constants, hernia_head, hernia_lines = _fit_herniation(cases)
+    hernia_constants, hernia_head, hernia_lines = _fit_herniation(cases, worse)
     lines = depth_lines + canal_lines + hernia_lines
     updates: tuple[tuple[Segmenter, dict[str, float], dict[str, LogisticHead], list[str]], ...] = (
         (
@@ -199,24 +219,44 @@ def _fit_canal(cases: list[Case]) -> tuple[dict[str, float], list[str]]:
     return constants, lines
 
 
-def _fit_herniation(cases: list[Case]) -> tuple[dict[str, float], LogisticHead, list[str]]:
-    pairs = [(measure_herniation(case.axial, {}), case) for case in cases]
-    found = [(seen, case) for seen, case in pairs if isinstance(seen, Herniation)]
-    present = np.array([case.truth["hernia_extent"] >= grading().herniation.present_at_or_above for _, case in found])
-    rows = np.array([[seen.probability, seen.area_mm2, seen.extent.value] for seen, _ in found])
-    head = logistic_head(("peak", "area_mm2", "extent_mm"), rows, present)
+def _fit_herniation(cases: list[Case], worse: list[Case]) -> tuple[dict[str, float], LogisticHead, list[str]]:
+    """Extent from the pictures as they are; the probability from those and from worse ones, so that doubt counts."""
+    found, others = _herniations(cases), _herniations(worse)
+    rows = np.array([list(seen.features.values()) for seen, _ in found + others])
+    present = np.array([_present(case) for _, case in found + others])
+    head = logistic_head(tuple(found[0][0].features), rows, present)
     positive = [(seen, case) for seen, case in found if case.truth["hernia_extent"] > 0 and seen.extent.value > 0]
     x = np.array([seen.extent.value for seen, _ in positive])
     y = np.array([case.truth["hernia_extent"] for _, case in positive])
     constants, text = _line("herniation", x, y)
-    called = np.array([seen.type != "none" for seen, _ in found])
     sided = [(seen, case) for seen, case in positive if abs(case.truth["hernia_u"]) > 3.0 and seen.type != "none"]
     right = sum((seen.offset_mm > 0) == (case.truth["hernia_u"] > 0) for seen, case in sided)
     lines = [
-        f"herniation of 2 mm or more, {len(found)} discs: sensitivity {called[present].mean():.3f} (n = {present.sum()}), "
-        f"specificity {(~called[~present]).mean():.3f} (n = {(~present).sum()}); side right {right}/{len(sided)}; extent {text} mm",
+        f"herniation of 2 mm or more, {_called(found, head)}; in worse pictures {_called(others, head)}; "
+        f"side right {right}/{len(sided)}; extent {text} mm",
     ]
     return constants, head, lines
+
+
+_Seen = list[tuple[Herniation, Case]]
+
+
+def _herniations(cases: list[Case]) -> _Seen:
+    pairs = [(measure_herniation(case.axial, {}), case) for case in cases]
+    return [(seen, case) for seen, case in pairs if isinstance(seen, Herniation)]
+
+
+def _present(case: Case) -> bool:
+    return case.truth["hernia_extent"] >= grading().herniation.present_at_or_above
+
+
+def _called(found: _Seen, head: LogisticHead) -> str:
+    called = np.array([seen.type != "none" and head.probability(seen.features) >= 0.5 for seen, _ in found])
+    present = np.array([_present(case) for _, case in found])
+    return (
+        f"{len(found)} discs: sensitivity {called[present].mean():.3f} (n = {present.sum()}), "
+        f"specificity {(~called[~present]).mean():.3f} (n = {(~present).sum()})"
+    )
 
 
 def _line(name: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[dict[str, float], str]:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from configs import anatomy
-from inference.segment import read_windows, reading
+from inference.segment import reading
+from inference.window_reading import read_windows
 from models.intensity import normalise
 from models.runtime import Segmenter
 from training.datasets.axial import Outlined, Placement, Settings, load_outlines, placed, polygon_mask

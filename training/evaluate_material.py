@@ -54,8 +54,7 @@ def _herniation(probabilities: NDArray[np.float32], segmenter: Segmenter) -> tup
     axial = AxialReading(disc, stack, segmenter.card.classes, (one,), float("inf"), None)
     found = herniation_on_slice(axial, one, disc_margin(axial, (one,)), segmenter.card.constants)
     head = segmenter.card.heads.get("herniation")
-    features = {"peak": found.probability, "area_mm2": found.area_mm2, "extent_mm": found.extent.value}
-    return head.probability(features) if head else found.probability, found.type != "none", found.offset_mm
+    return head.probability(found.features) if head else found.probability, found.type != "none", found.offset_mm
 
 
 def main() -> None:

@@ -41,6 +41,7 @@ _WIDE_MM = 5.0
 _NEAR_MM = 8.0
 _LARGE_MM = 3.0
 """A herniation of this extent must not be missed; those below `present_at_or_above` count as none."""
+_DOUBTED = frozenset({"NUMBERING_UNCERTAIN", "LEVEL_AMBIGUOUS"})
 _BINS = 10
 _TISSUES = ("thecal_sac", "disc", "herniated_material")
 
@@ -50,7 +51,8 @@ class Compared:
     """One study. Pairs are (measured, true) in mm or mm2; sites (flagged, truly so); probabilities (given, truly so).
 
     `herniations` are (called, extent); `overlaps` hold 2 * intersection and both sizes in pixels by tissue, over the slices that were
-    read; `wrong_sides` and `levels_off` name what stood on the wrong side or at the wrong disc.
+    read; `wrong_sides` and `levels_off` name what stood on the wrong side or at the wrong disc, `levels_missing` what was not found;
+    `names_doubted`: the report says that the names may be others.
     """
 
     seed: int
@@ -67,6 +69,8 @@ class Compared:
     wrong_sides: tuple[str, ...]
     sided: int
     levels_off: tuple[str, ...]
+    levels_missing: tuple[str, ...]
+    names_doubted: bool
     withheld: tuple[str, ...]
 
 
@@ -134,16 +138,15 @@ def compare(
     """Hold one report against the truth of its study at the levels that are read fully."""
     recess, areas, diameters, herniations, extents = [], [], [], [], []
     flags, recess_probabilities, herniation_probabilities = [], [], []
-    wrong, off = [], []
+    wrong, off, missing = [], [], []
     sided = sites = 0
     true_levels = {level["name"]: level for level in truth["levels"]}
     read_levels = {level.name: level for level in report.levels}
     for name in anatomy().read_levels:
         level = true_levels[name]
-        if (
-            name not in read_levels
-            or _distance(read_levels[name].disc_centre_lps, level["disc_centre_lps"], level) > _NEAR_MM
-        ):
+        if name not in read_levels:
+            missing.append(name)
+        elif _distance(read_levels[name].disc_centre_lps, level["disc_centre_lps"], level) > _NEAR_MM:
             off.append(name)
         here = [finding for finding in report.findings if finding.level == name]
         depths: dict[str, float] = {}
@@ -204,6 +207,8 @@ def compare(
         wrong_sides=tuple(wrong),
         sided=sided,
         levels_off=tuple(off),
+        levels_missing=tuple(missing),
+        names_doubted=bool(_DOUBTED & {warning.code for warning in report.warnings}),
         withheld=tuple(f"{item.level} {item.kind} {item.side or ''} {item.code}" for item in report.withheld),
     )
 
@@ -215,7 +220,11 @@ def figures(compared: Sequence[Compared]) -> list[str]:
     wrong = [item for item in compared if item.wrong_sides]
     sided = sum(item.sided for item in compared)
     withheld = sites - sum(len(item.recess) for item in compared)
-    off = sum(len(item.levels_off) for item in compared)
+    off = sum(len(item.levels_off) + len(item.levels_missing) for item in compared)
+    misnamed = [item for item in compared if item.levels_off]
+    silent = sum(not item.names_doubted for item in misnamed)
+    absent = sum(bool(item.levels_missing) for item in compared)
+    doubted = sum(item.names_doubted and not item.levels_off and not item.levels_missing for item in compared)
     levels = len(anatomy().read_levels) * studies
     calls, flags = _rows(compared, "herniations"), _rows(compared, "flags")
     called, extent = calls[0][:, 0] > 0, calls[0][:, 1]
@@ -223,6 +232,8 @@ def figures(compared: Sequence[Compared]) -> list[str]:
     false = flags[0][flags[0][:, 1] == 0, 0]
     lines = [
         f"levels {' and '.join(anatomy().read_levels)}, named and placed within {_NEAR_MM:g} mm: {_share(levels - off, levels)}",
+        f"a level under a wrong name in {len(misnamed)} studies, without a warning in {silent}; a level not found in {absent}; "
+        f"names doubted though right in {doubted} of {studies}",
         f"side right in {_share(studies - len(wrong), studies)} studies ({sided} comparisons: lateral herniations, and recesses "
         f"that differ by {_DIFFERENT_MM:g} mm with the narrower under {_WIDE_MM:g} mm)",
         *(f"Dice {name}: {_dice(compared, name)}" for name in _TISSUES),

@@ -179,6 +179,14 @@ def test_very_oblique_slices_give_no_millimetre() -> None:
     assert all(isinstance(value, Missing) for value in (*sizes.recess.values(), sizes.canal, sizes.herniation))
 
 
+def test_a_sac_far_from_where_the_sagittal_slices_place_it_gives_no_millimetre() -> None:
+    near, far = (replace(painted_reading(), recentred_mm=distance) for distance in (20.0, 30.0))
+    assert isinstance(measure_level(near, {}).canal, Canal)
+    sizes = measure_level(far, {})
+    values = (*sizes.recess.values(), sizes.canal, sizes.herniation)
+    assert all(isinstance(value, Missing) and value.code == "PLANES_DISAGREE" for value in values)
+
+
 def test_picture_without_a_disc_is_out_of_distribution() -> None:
     reading = painted_reading()
     empty = np.zeros_like(reading.slices[0].probabilities)

@@ -11,14 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from inference.recess_depth import bin_depths, read_depths
-from inference.segment import (
-    class_names,
-    mirrored_average,
-    read_windows,
-    recentred_margin,
-    sample_window,
-    slice_windows,
-)
+from inference.segment import class_names, recentred_margin, sample_window, slice_windows
+from inference.window_reading import mirrored_average, read_windows
 from models.intensity import InputSpec, normalise
 from tests.inference.axial_scene import MARGIN, PIXEL_MM, disc, paint, painted_reading, stack
 

@@ -38,6 +38,7 @@ def test_a_report_that_is_right_has_no_wrong_side_and_no_false_flag() -> None:
     compared = compare(sample_report(), truth())
     assert compared.wrong_sides == ()
     assert compared.levels_off == ()
+    assert compared.levels_missing == ()
     assert compared.recess == ((5.8, 5.8), (1.9, 1.9))
     assert compared.recess_sites == 4
     assert set(compared.flags) == {(True, True), (False, False)}
@@ -55,7 +56,11 @@ def test_sides_exchanged_are_seen_for_the_recess_and_for_the_herniation() -> Non
 
 def test_a_disc_that_lies_a_level_off_is_named() -> None:
     moved = truth(disc_centre_lps=CENTRES["L3-L4"])
-    assert compare(sample_report(), moved).levels_off == ("L4-L5",)
+    report = sample_report()
+    assert compare(report, moved).levels_off == ("L4-L5",)
+    unfound = report.model_copy(update={"levels": tuple(item for item in report.levels if item.name != "L4-L5")})
+    absent = compare(unfound, moved)
+    assert (absent.levels_off, absent.levels_missing) == ((), ("L4-L5",))
 
 
 def test_a_flag_at_a_normal_site_is_a_false_flag() -> None:

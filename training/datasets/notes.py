@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from inference.canal_pose import posed_maps
-from inference.segment import read_windows, reading
+from inference.segment import reading
+from inference.window_reading import read_windows
 from models.intensity import normalise
 from models.runtime import Segmenter
 from training.datasets.axial import Placement, placed
