@@ -220,16 +220,22 @@ def _fit_canal(cases: list[Case]) -> tuple[dict[str, float], list[str]]:
 
 
 def _fit_herniation(cases: list[Case], worse: list[Case]) -> tuple[dict[str, float], LogisticHead, list[str]]:
-    """Extent from the pictures as they are; the probability from those and from worse ones, so that doubt counts."""
-    found, others = _herniations(cases), _herniations(worse)
-    rows = np.array([list(seen.features.values()) for seen, _ in found + others])
-    present = np.array([_present(case) for _, case in found + others])
-    head = logistic_head(tuple(found[0][0].features), rows, present)
-    positive = [(seen, case) for seen, case in found if case.truth["hernia_extent"] > 0 and seen.extent.value > 0]
+    """Extent from the pictures as they are; then the probability from those and from worse ones, so that doubt counts."""
+    positive = [
+        (seen, case)
+        for seen, case in _herniations(cases, {})
+        if case.truth["hernia_extent"] > 0 and seen.extent.value > 0
+    ]
     x = np.array([seen.extent.value for seen, _ in positive])
     y = np.array([case.truth["hernia_extent"] for _, case in positive])
     constants, text = _line("herniation", x, y)
-    sided = [(seen, case) for seen, case in positive if abs(case.truth["hernia_u"]) > 3.0 and seen.type != "none"]
+    # as reading measures them: with the constants just found
+    found, others = _herniations(cases, constants), _herniations(worse, constants)
+    rows = np.array([list(seen.features.values()) for seen, _ in found + others])
+    present = np.array([_present(case) for _, case in found + others])
+    head = logistic_head(tuple(found[0][0].features), rows, present)
+    sided = [(seen, case) for seen, case in found if abs(case.truth["hernia_u"]) > 3.0 and seen.type != "none"]
+    sided = [(seen, case) for seen, case in sided if case.truth["hernia_extent"] > 0]
     right = sum((seen.offset_mm > 0) == (case.truth["hernia_u"] > 0) for seen, case in sided)
     lines = [
         f"herniation of 2 mm or more, {_called(found, head)}; in worse pictures {_called(others, head)}; "
@@ -241,8 +247,8 @@ def _fit_herniation(cases: list[Case], worse: list[Case]) -> tuple[dict[str, flo
 _Seen = list[tuple[Herniation, Case]]
 
 
-def _herniations(cases: list[Case]) -> _Seen:
-    pairs = [(measure_herniation(case.axial, {}), case) for case in cases]
+def _herniations(cases: list[Case], constants: Mapping[str, float]) -> _Seen:
+    pairs = [(measure_herniation(case.axial, constants), case) for case in cases]
     return [(seen, case) for seen, case in pairs if isinstance(seen, Herniation)]
 
 
