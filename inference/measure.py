@@ -65,9 +65,9 @@ def _barrier(axial: AxialReading) -> Missing | None:
         return Missing("NOT_COVERED", "axial slices do not cover the level")
     if axial.slices[0].tilt_deg > settings.slices.largest_tilt_deg:
         return Missing("ORIENTATION_CONFLICT", "axial slices do not cover the level")
-    disc = [axial.channel("disc"), axial.channel("herniated_material")]
     if axial.recentred_mm > settings.window.largest_recentring_mm:
         return Missing("PLANES_DISAGREE", "measures disagree")
+    disc = [axial.channel("disc"), axial.channel("herniated_material")]
     # an oblique block cuts the disc over many slices, a band in each: the best one counts, wherever it meets the canal
     largest = max(float(item.probabilities[disc].sum()) * item.window.pixel_mm**2 for item in axial.slices)
     if largest < settings.quality.smallest_disc_mm2:
