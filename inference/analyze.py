@@ -220,7 +220,7 @@ def _read_axial_t1(
         return {}
     found = {
         item.disc.name: read_axial_t1(item, engine.notes)
-        for item in segment_axial(stacks, left_out, engine.axial, engine.recess)
+        for item in segment_axial(stacks, left_out, engine.axial, engine.recess, alone=True)
     }
     return {name: seen for name, seen in found.items() if not isinstance(seen, Missing)}
 

@@ -40,12 +40,10 @@ def examine_installation() -> tuple[Check, ...]:
 def shipped_models() -> dict[str, str]:
     """Name and SHA-256 of each network that `Engine.load` takes, from their cards. Raises WeightsError."""
     from models.mirror_scores import fits
-    from models.weights import load_card
+    from models.weights import with_partners
 
     names = (*NETWORKS, *([NOTES] if fits(NOTES) else []), GRADER)
-    cards = [load_card(name) for name in names]
-    cards += [load_card(card.partner) for card in cards if card.partner is not None]
-    return {card.name: card.sha256 for card in cards}
+    return {card.name: card.sha256 for name in names for card in with_partners(name)}
 
 
 def _versions() -> Check:

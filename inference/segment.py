@@ -256,12 +256,12 @@ def sample_window(volume: Volume, index: int, window: Window) -> NDArray[np.floa
 
 
 def segment_axial(
-    stacks: Sequence[Stack], discs: Sequence[Disc], segmenter: Segmenter, recess: Segmenter
+    stacks: Sequence[Stack], discs: Sequence[Disc], segmenter: Segmenter, recess: Segmenter, *, alone: bool = False
 ) -> tuple[AxialReading, ...]:
     """Read every disc on the stack that covers it best; one result per disc that some stack comes near, in their order.
 
     `stacks` are axial stacks in order of preference (a later one is taken only where it covers the disc better). `recess` is the
-    network that reads the depth of the recesses.
+    network that reads the depth of the recesses. `alone`: every slice is read without its neighbours.
     """
     readings = []
     for disc in discs:
@@ -269,12 +269,12 @@ def segment_axial(
         if choice is None:
             continue
         stack, windows = choice
-        slices = _read_slices(stack.volume, disc, windows, segmenter)
+        slices = _read_slices(stack.volume, disc, windows, segmenter, alone=alone)
         moved = recentred_margin(slices, disc, segmenter.card.classes)
         distance = 0.0 if moved is None else float(np.linalg.norm(moved - np.asarray(disc.posterior_margin_lps)))
         if moved is not None:
             again = slice_windows(stack.volume, moved, np.asarray(disc.normal), segmenter.spacing_mm)
-            slices = _read_slices(stack.volume, disc, again, segmenter) if again else slices
+            slices = _read_slices(stack.volume, disc, again, segmenter, alone=alone) if again else slices
         offsets = np.array([item.offset_mm for item in slices])
         step = float(np.max(np.diff(offsets))) if len(offsets) > 1 else float("inf")
         labels = label_map(stack.volume, slices)
@@ -284,12 +284,12 @@ def segment_axial(
 
 
 def _read_slices(
-    volume: Volume, disc: Disc, windows: Sequence[tuple[int, float, Window]], segmenter: Segmenter
+    volume: Volume, disc: Disc, windows: Sequence[tuple[int, float, Window]], segmenter: Segmenter, *, alone: bool
 ) -> tuple[AxialSlice, ...]:
     images = np.stack(
         [normalise(sample_window(volume, index, window), segmenter.card.input) for index, _, window in windows]
     )
-    probabilities = read_windows(images, segmenter)
+    probabilities = read_windows(images, segmenter, None if alone else volume.grid.spacing[0])
     cosine = np.clip(abs(volume.grid.normal @ np.asarray(disc.normal)), 0.0, 1.0)
     tilt = float(np.degrees(np.arccos(cosine)))
     return tuple(

@@ -1,4 +1,4 @@
-"""Class probabilities of axial windows: the mean over a window and its mirror image, and over a network and its partner."""
+"""Class probabilities of axial windows: the mean over a window and its mirror image, and over a network and its partners."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from models.intensity import normalise
+from models.intensity import normalise, with_context
 
 if TYPE_CHECKING:
     from models.runtime import Segmenter
@@ -23,16 +23,22 @@ def mirrored_average(
     return np.asarray((probabilities + mirrored[:, order, :, ::-1]) / 2, dtype=np.float32)
 
 
-def read_windows(images: NDArray[np.float32], segmenter: Segmenter) -> NDArray[np.float32]:
+def read_windows(
+    images: NDArray[np.float32], segmenter: Segmenter, step_mm: float | None = None
+) -> NDArray[np.float32]:
     """Class probabilities (N, K, H, W) of normalised windows (N, H, W), averaged over the window and its mirror image.
 
-    The mean of both networks where the card names a partner, which sees each window on its own scale.
+    The mean over the network and its partners, each of which sees the windows on its own scale. `step_mm` says that the windows are
+    slices of one stack, in order, so far apart; without it those networks take no part that need a slice's neighbours.
     """
-    stacked = images[:, None]
-    straight = segmenter.probabilities(stacked)
-    mirrored = segmenter.probabilities(np.ascontiguousarray(stacked[..., ::-1]))
-    own = mirrored_average(straight, mirrored, segmenter.card.classes)
-    if segmenter.partner is None:
-        return own
-    scaled = np.stack([normalise(image, segmenter.partner.card.input) for image in images])
-    return np.asarray((own + read_windows(scaled, segmenter.partner)) / 2, dtype=np.float32)
+    read = []
+    for member in segmenter.members:
+        spec = member.card.input
+        if step_mm is None and spec.context_mm is not None:
+            continue
+        own = images if member is segmenter else np.stack([normalise(image, spec) for image in images])
+        pictures = with_context(own, step_mm or 1.0, spec)
+        straight = member.probabilities(pictures)
+        mirrored = member.probabilities(np.ascontiguousarray(pictures[..., ::-1]))
+        read.append(mirrored_average(straight, mirrored, member.card.classes))
+    return np.asarray(np.mean(read, axis=0, dtype=np.float32))

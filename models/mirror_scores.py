@@ -90,7 +90,7 @@ def reads(card: Card) -> dict[str, str]:
 
 def _installed(card: Card, cards: Path) -> dict[str, str]:
     """SHA-256 by name of the networks whose maps `card` is given as they are installed, their partners among them."""
-    return {one.name: one.sha256 for other in reads(card) for one in with_partners(other, cards)}
+    return {one.name: one.sha256 for other in reads(card) for one in with_partners(other, cards, alone=True)}
 
 
 def _named(networks: dict[str, str]) -> str:

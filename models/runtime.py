@@ -98,9 +98,14 @@ class Segmenter:
         )
 
     @property
+    def members(self) -> tuple[Segmenter, ...]:
+        """This network and its partners."""
+        return self, *(self.partner.members if self.partner is not None else ())
+
+    @property
     def cards(self) -> tuple[Card, ...]:
-        """The card of this network and that of its partner."""
-        return self.card, *(self.partner.cards if self.partner is not None else ())
+        """The cards of this network and its partners."""
+        return tuple(member.card for member in self.members)
 
     @property
     def spacing_mm(self) -> float:

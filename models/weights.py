@@ -97,10 +97,14 @@ def save_weights(network: nn.Module, path: Path) -> str:
     return file_sha256(path)
 
 
-def with_partners(name: str, cards: Path = CARDS) -> tuple[Card, ...]:
-    """The card `name` and those of its partners, whose probabilities are averaged with its own. WeightsError as `load_card`."""
+def with_partners(name: str, cards: Path = CARDS, *, alone: bool = False) -> tuple[Card, ...]:
+    """The card `name` and those of its partners, whose probabilities are averaged with its own. WeightsError as `load_card`.
+
+    `alone` leaves out those that need a slice's neighbours.
+    """
     card = load_card(name, cards)
-    return (card,) if card.partner is None else (card, *with_partners(card.partner, cards))
+    found = (card,) if card.partner is None else (card, *with_partners(card.partner, cards))
+    return tuple(one for one in found if not alone or one.input.context_mm is None)
 
 
 def load_network(card: Card, folder: Path = WEIGHTS) -> nn.Module:

@@ -122,7 +122,8 @@ def read_crops(
     images = np.stack(
         [normalise(sample_window(volume, 0, window), segmenter.card.input) for volume, _, _, window in slices]
     )
-    probabilities = read_windows(images, segmenter)
+    step_mm = float(np.median(np.diff([offset for _, _, offset, _ in slices]))) if len(slices) > 1 else 1.0
+    probabilities = read_windows(images, segmenter, step_mm)
     tilt = float(np.degrees(np.arccos(np.clip(abs(volumes[0].grid.normal @ disc.normal), 0, 1))))
     found = [
         AxialSlice(number, volume.instances[0], offset, tilt, window, images[number], probabilities[number])

@@ -156,7 +156,7 @@ def simulated_sagittal(levels: Sequence[str]) -> list[tuple[str, FloatStack]]:
     from training.datasets.spider import resample
     from training.phantom.anatomy import draw_anatomy
     from training.phantom.render import Plane, expose, paint_plane
-    from training.phantom.scanner import draw_scanner
+    from training.phantom.scanner import draw_acquisition, draw_scanner
     from training.phantom.scene import solve_scene
 
     found = []
@@ -172,7 +172,8 @@ def simulated_sagittal(levels: Sequence[str]) -> list[tuple[str, FloatStack]]:
         plane = Plane(middle - (size - 1) / 2 * pixel * (column + row), column, row, pixel, (size, size), 4.0)
         scanner = draw_scanner(rng, anatomy.settings.scanner)
         painted = paint_plane(solve_scene(anatomy), plane, scanner, ("t2",), "sagittal")
-        picture = resample(expose(painted, scanner, "t2", pixel, rng), (pixel, pixel), SAGITTAL_PIXEL_MM)
+        exposed = expose(painted, "t2", draw_acquisition(rng, scanner, pixel), rng)
+        picture = resample(exposed, (pixel, pixel), SAGITTAL_PIXEL_MM)
         half = (picture.shape[0] - 1) / 2
         crop = _cut(picture, half, half, SAGITTAL_PIXEL_MM)
         if crop is not None:

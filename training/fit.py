@@ -10,7 +10,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -224,12 +224,23 @@ def _fresh_state(recipe: Recipe, device: str) -> _State:
         path = Path(recipe.start_from) / "best.safetensors"
         if not path.is_file():
             raise FileNotFoundError(f"{path}: the weights to start from are missing; fit that recipe first")
-        network.load_state_dict({key: value.float() for key, value in load_file(str(path)).items()})
+        weights = {key: value.float() for key, value in load_file(str(path)).items()}
+        network.load_state_dict(widened(weights, network.state_dict()))
     network = network.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.optimiser.ema_decay))
     settings = recipe.optimiser
     optimiser = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     return _State(network=network, average=average, optimiser=optimiser)
+
+
+def widened(weights: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a network that saw slices alone, for one that sees three: the neighbours begin without influence."""
+    result = dict(weights)
+    for key, value in weights.items():
+        if value.ndim == 4 and value.shape[1] == 1 and wanted[key].shape[1] == 3:
+            result[key] = torch.zeros_like(wanted[key], device=value.device)
+            result[key][:, 1] = value[:, 0]
+    return result
 
 
 def _batches(recipe: Recipe, data: Path, first: int, until: int) -> Iterator[dict[str, Tensor]]:

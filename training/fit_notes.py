@@ -95,7 +95,7 @@ def ship_notes(
         trained_on=recipe.trained_on,
         recipe="configs/training/notes.toml",
         command="recess-train fit notes --threads 1 --ship",
-        metrics={"reads": {other.name: other.sha256 for other in with_partners("axial")}},
+        metrics={"reads": {other.name: other.sha256 for other in with_partners("axial", alone=True)}},
     )
     write_card(card, cards)
     scored = held_out_scores(data_folder, runs, cards=cards, weights=weights)

@@ -55,7 +55,7 @@ class Recipe(_Strict):
     optimiser: Optimiser
     groupings: dict[str, tuple[tuple[str, ...], ...]] = Field(default_factory=dict)
     start_from: str | None = None
-    """Run folder whose best weights this run starts from; the network must be the same."""
+    """Run folder whose best weights this run starts from; the network must be the same, but for neighbours that it may see in addition."""
     partner: str | None = None
     """Recipe of the network that the card names as this one's partner (models/weights.py)."""
     data: dict[str, Any] = Field(default_factory=dict)

@@ -101,7 +101,7 @@ class Painter:
         self.card: Any = SimpleNamespace(
             input=InputSpec(spacing_mm=0.6, unit=unit), classes=class_names(), constants={}
         )
-        self.partner = partner
+        self.members = (self, *(partner.members if partner is not None else ()))
 
     def probabilities(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         share = 1 / (1 + np.exp(-images[:, :1]))
@@ -117,6 +117,19 @@ def test_a_partner_reads_every_window_on_its_own_scale_and_is_averaged_in() -> N
     both = read_windows(windows, Painter("percentiles", partner))
     assert np.allclose(both, expected, atol=1e-6)
     assert not np.allclose(both, own, atol=1e-2)
+
+
+def test_a_network_that_needs_neighbours_reads_stacks_and_no_slice_alone() -> None:
+    windows = np.random.default_rng(3).uniform(size=(4, 32, 32)).astype(np.float32)
+    between = Painter("deviation")
+    between.card.input = between.card.input.model_copy(update={"context_mm": 4.0})
+    pair = Painter("percentiles", between)
+    alone = read_windows(windows, Painter("percentiles"))
+    assert np.array_equal(read_windows(windows, pair), alone)
+    stack = read_windows(windows, pair, step_mm=4.0)
+    before = np.stack([normalise(window, between.card.input) for window in windows[[0, 0, 1, 2]]])
+    expected = read_windows(before, Painter("deviation"))  # a Painter looks at the first of its channels
+    assert np.allclose(stack, (alone + expected) / 2, atol=1e-6)
 
 
 class Teller:

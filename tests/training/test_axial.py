@@ -19,11 +19,14 @@ from training.datasets.axial import (
     Settings,
     build,
     crop_sample,
+    degraded,
     load_outlines,
+    neighbours_of,
     placed,
     polygon_mask,
     real_sample,
     swap_sides,
+    with_neighbours,
 )
 from training.datasets.axial_crops import FIRST_SEED, TRUTH, Crops
 from training.fit_recess import recess_recipe, side_logits, stack_sample, stacks_of, two_bins
@@ -86,6 +89,36 @@ def test_mirrored_crop_shows_the_bright_recess_on_the_other_side_with_the_other_
     for sample, bright in ((straight, LEFT), (mirrored, RIGHT)):
         assert sample.image[0][sample.target == bright].mean() > 150
         assert np.nonzero(sample.target == LEFT)[1].min() > middle > np.nonzero(sample.target == RIGHT)[1].max()
+
+
+def test_neighbours_are_those_of_the_same_stack_from_feet_to_head(crops: Crops) -> None:
+    assert neighbours_of(crops).tolist() == [[2, 0], [1, 2], [1, 0]]
+    apart = replace(crops, stacks=np.array([10, 10, 20]))
+    assert neighbours_of(apart).tolist() == [[1, 0], [1, 0], [2, 2]]
+
+
+def test_a_crop_stands_between_its_neighbours_each_in_its_own_window(crops: Crops) -> None:
+    images = np.stack([np.roll(crops.images[0], 9 * number, axis=1) for number in range(3)])
+    moved = replace(crops, images=images, anchors=crops.anchors + np.array([[0, 0], [0, 9], [0, 18]]))
+    placement = placed(0.6, 0.6, moved.anchors[2])
+    alone = crop_sample(moved, 2, placement)
+    sample = with_neighbours(alone, moved, 2, placement, np.array([1, 0]))
+    assert sample.image.shape == (3, *alone.target.shape)
+    assert np.array_equal(sample.image[1], alone.image[0])
+    assert np.array_equal(sample.image[0], sample.image[1])
+    slipped = with_neighbours(alone, moved, 2, placement, np.array([1, 0]), np.array([[0.0, 5.0], [0.0, 0.0]]))
+    assert np.array_equal(slipped.image[0][:, :-5], sample.image[0][:, 5:])
+
+
+def test_slices_of_one_stack_are_changed_alike_and_get_noise_of_their_own() -> None:
+    picture = np.random.default_rng(1).uniform(0.2, 0.8, (64, 64)).astype(np.float32)
+    quiet = Augmentation(noise=0.0)
+    for seed in range(8):
+        one, other = degraded(np.stack([picture, picture]), 0.6, quiet, np.random.default_rng(seed))
+        assert np.array_equal(one, other)
+        assert np.array_equal(one, degraded(picture, 0.6, quiet, np.random.default_rng(seed)))
+    loud = [degraded(np.stack([picture] * 2), 0.6, Augmentation(), np.random.default_rng(seed)) for seed in range(8)]
+    assert sum(not np.array_equal(one, other) for one, other in loud) >= 5
 
 
 def test_exchanging_sides_twice_changes_nothing() -> None:

@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 
 from configs import ConfigError
 from models import InputSpec, NetworkSpec, Segmenter, WeightsError
+from models.networks import build
 from training.datasets import IGNORE, Sample
-from training.fit import ResumeError, dry_run, fit, ship
+from training.fit import ResumeError, dry_run, fit, ship, widened
 from training.losses import grouped_dice_ce
 from training.recipes import Recipe, load_recipe
 
@@ -96,6 +97,16 @@ def test_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(recipe: Recip
     halves = fit(recipe, tmp_path, tmp_path / "halves", device="cpu", resume=True)
     one, two = load_file(whole.weights), load_file(halves.weights)
     assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_a_network_that_gains_neighbours_begins_as_the_one_that_saw_slices_alone(recipe: Recipe) -> None:
+    alone = build(recipe.network)
+    spec = recipe.network.model_copy(update={"in_channels": 3})
+    between = build(spec)
+    between.load_state_dict(widened(alone.state_dict(), between.state_dict()))
+    images = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.allclose(between.eval()(images), alone.eval()(images[:, 1:2]), atol=1e-6)
 
 
 def test_checkpoint_of_another_recipe_is_refused(recipe: Recipe, tmp_path: Path) -> None:

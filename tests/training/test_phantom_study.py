@@ -134,6 +134,16 @@ def test_training_picture_places_left_structures_on_the_patient_s_left() -> None
         assert np.all(np.sign(x) == sign)
 
 
+def test_slices_of_one_stack_share_the_scanner_and_not_the_noise() -> None:
+    person = draw_anatomy(21)
+    here, again, beside = (
+        render_axial(person, "L4-L5", seed=1, tilt="disc", size=96, offset_mm=offset, randomise=False).image
+        for offset in (0.0, 0.0, 0.002)  # two micrometres change nothing but the noise
+    )
+    assert np.array_equal(here, again)
+    assert (here - beside).std() > 0.01
+
+
 def test_cerebrospinal_fluid_is_bright_on_t2_and_dark_on_t1() -> None:
     person = draw_anatomy(22)
     value = label_settings().axial.value

@@ -31,6 +31,7 @@ _PERCENTILES = InputSpec(spacing_mm=1.0)
 _VISIBLE_PIXELS = 20
 """Herniated material of fewer pixels (7 mm2) is hardly seen."""
 _BESIDE_CANAL_MM = 14.0
+_IN_PLANE = (-2, -1)
 _BODY_LEVEL = "body level"
 """Words of an outline's note where the slice cuts bone: its outer outline is no disc there."""
 
@@ -53,6 +54,8 @@ class Augmentation(BaseModel):
     sharpen: float = 0.6
     noise: float = 0.05
     coarse: float = 0.25
+    slip_mm: float = 0.0
+    """How far (one standard deviation) neighbouring slices of one stack are moved against each other."""
 
 
 class Settings(BaseModel):
@@ -70,6 +73,8 @@ class Settings(BaseModel):
     """Share of the simulated samples that are picked because herniated material is seen on them."""
     hard_share: float = Field(default=0.0, ge=0, le=1)
     """Share of those on which the material lies beside the canal or has come loose from its disc."""
+    alone_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of the simulated samples that a network with context sees without their neighbours, as it sees all real ones."""
     t1_pixel_mm: float = 0.6875
     typical_disc_width_mm: float = 52.0
     validation_crops: int = 64
@@ -280,18 +285,53 @@ def crop_sample(crops: Crops, index: int, placement: Placement) -> Sample:
     return labelled_sample(crops.images[index], crops.labels[index], placement, f"phantom-{crops.seeds[index]}")
 
 
+def neighbours_of(crops: Crops) -> NDArray[np.int64]:
+    """Numbers (N, 2) of the crops before and after each crop in its stack, from feet to head; at an end the crop itself."""
+    order = np.lexsort((crops.offsets, crops.stacks))
+    same = np.diff(crops.stacks[order]) == 0
+    result = np.empty((len(order), 2), dtype=np.int64)
+    result[order[1:], 0] = np.where(same, order[:-1], order[1:])
+    result[order[:-1], 1] = np.where(same, order[1:], order[:-1])
+    result[order[0], 0], result[order[-1], 1] = order[0], order[-1]
+    return result
+
+
+def with_neighbours(
+    sample: Sample,
+    crops: Crops,
+    index: int,
+    placement: Placement,
+    beside: NDArray[np.int64],
+    slips: NDArray[np.float64] | None = None,
+) -> Sample:
+    """The sample of a crop with the slices before and after it as channels (3, H, W), each in the window that reading would lay.
+
+    `slips` (2, 2) moves them by so many (row, column) pixels of the crops.
+    """
+    planes = []
+    for number, slip in zip(beside, np.zeros((2, 2)) if slips is None else slips, strict=True):
+        moved = replace(placement, centre=placement.centre + crops.anchors[number] - crops.anchors[index] + slip)
+        planes.append(_seen(crops.images[number], moved))
+    return replace(sample, image=np.stack([planes[0], sample.image[0], planes[1]]))
+
+
 def labelled_sample(picture: NDArray[Any], labels: NDArray[Any], placement: Placement, patient: str) -> Sample:
     """A picture (H, W) with a class number for every pixel seen through a window; pixels beyond it are nobody's."""
     rows, columns = placement.positions(reading().window.rows_columns)
-    smooth = _smoothed(picture.astype(np.float32), placement)
-    image = ndimage.map_coordinates(smooth, [rows, columns], order=1, mode="nearest")
     nearest = np.rint(rows).astype(int), np.rint(columns).astype(int)
     height, width = picture.shape
     inside = (nearest[0] >= 0) & (nearest[0] < height) & (nearest[1] >= 0) & (nearest[1] < width)
     seen = labels[np.clip(nearest[0], 0, height - 1), np.clip(nearest[1], 0, width - 1)]
     seen = swap_sides(seen) if placement.mirrored else seen
     target = np.where(inside, seen.astype(np.int64), IGNORE)
-    return Sample(image[None].astype(np.float32), target, 0, patient)
+    return Sample(_seen(picture, placement)[None], target, 0, patient)
+
+
+def _seen(picture: NDArray[Any], placement: Placement) -> FloatImage:
+    """Grey values (H, W) of a picture through a window; outside it the nearest value holds."""
+    smooth = _smoothed(picture.astype(np.float32), placement)
+    position = placement.positions(reading().window.rows_columns)
+    return np.asarray(ndimage.map_coordinates(smooth, position, order=1, mode="nearest"), dtype=np.float32)
 
 
 def _smoothed(picture: FloatImage, placement: Placement) -> FloatImage:
@@ -302,8 +342,12 @@ def _smoothed(picture: FloatImage, placement: Placement) -> FloatImage:
 
 
 def degraded(image: FloatImage, pixel_mm: float, recipe: Augmentation, rng: np.random.Generator) -> FloatImage:
-    """A picture (H, W) scaled to 0..1 with other contrast, shading, sharpness and noise."""
+    """A picture (H, W) scaled to 0..1 with other contrast, shading, sharpness and noise.
+
+    Slices of one stack (C, H, W) are changed alike and get each its own noise.
+    """
     result: NDArray[Any] = image
+    across = (1,) * (image.ndim - 2)
     if rng.random() < 0.7:
         result = np.clip(result, 0, None) ** rng.uniform(*recipe.gamma)
     if rng.random() < 0.5:
@@ -311,7 +355,7 @@ def degraded(image: FloatImage, pixel_mm: float, recipe: Augmentation, rng: np.r
         curve = np.maximum.accumulate(np.clip(knots + rng.normal(0, recipe.remap / 5, 6), 0, None))
         result = np.interp(result, knots, curve, right=float(curve[-1]))
     if rng.random() < 0.7:
-        rows, columns = np.mgrid[-1 : 1 : result.shape[0] * 1j, -1 : 1 : result.shape[1] * 1j]
+        rows, columns = np.mgrid[-1 : 1 : result.shape[-2] * 1j, -1 : 1 : result.shape[-1] * 1j]
         slope = rng.normal(0, recipe.bias / 2, 5)
         field = (
             slope[0] * rows
@@ -323,17 +367,19 @@ def degraded(image: FloatImage, pixel_mm: float, recipe: Augmentation, rng: np.r
         result = result * np.exp(field - field.mean())
     if rng.random() < recipe.coarse:
         factor = rng.uniform(1.0, 1.9)
-        small = ndimage.zoom(result, 1 / factor, order=1)
+        small = ndimage.zoom(result, (*across, 1 / factor, 1 / factor), order=1)
         result = ndimage.zoom(small, np.array(result.shape) / np.array(small.shape), order=1)
     draw = rng.random()
     if draw < 0.3:
-        result = ndimage.gaussian_filter(result, rng.uniform(0, recipe.blur_mm) / pixel_mm)
+        result = ndimage.gaussian_filter(result, rng.uniform(0, recipe.blur_mm) / pixel_mm, axes=_IN_PLANE)
     elif draw < 0.45:
-        result = result + rng.uniform(0, recipe.sharpen) * (result - ndimage.gaussian_filter(result, 1.2))
+        result = result + rng.uniform(0, recipe.sharpen) * (
+            result - ndimage.gaussian_filter(result, 1.2, axes=_IN_PLANE)
+        )
     if rng.random() < 0.8:
         sigma = recipe.noise * rng.uniform(0, 1) ** 2
         noise = rng.normal(0, sigma, result.shape)
-        grain = ndimage.gaussian_filter(noise, 0.6) * 1.8 if rng.random() < 0.6 else noise
+        grain = ndimage.gaussian_filter(noise, 0.6, axes=_IN_PLANE) * 1.8 if rng.random() < 0.6 else noise
         result = np.abs(result + grain)
     return np.asarray(result, dtype=np.float32)
 
@@ -347,6 +393,8 @@ def _training(
     showing = _showing_herniation(crops) if crops is not None else np.empty(0, dtype=np.int64)
     hard = _hard_to_see(crops, showing) if crops is not None else showing
     taught = load_self_taught(Path(settings.unlabelled)) if settings.unlabelled else None
+    context = recipe.input.context_mm is not None
+    beside = neighbours_of(crops) if crops is not None and context else None
     while True:
         if taught is not None and rng.random() < settings.unlabelled_share:
             index = int(rng.integers(len(taught.images)))
@@ -365,9 +413,19 @@ def _training(
             index = int(rng.choice(choice)) if picked else int(rng.integers(len(crops.images)))
             placement = jittered(crops.pixel_mm, pixel, crops.anchors[index], augmentation, rng)
             sample = crop_sample(crops, index, placement)
-        image = normalise(sample.image[0], _PERCENTILES)
-        image = normalise(degraded(image, pixel, augmentation, rng), recipe.input)
-        yield Sample(image[None], sample.target, sample.partial, sample.patient)
+            if beside is not None and rng.random() >= settings.alone_share:
+                slips = rng.normal(0, augmentation.slip_mm / crops.pixel_mm, (2, 2))
+                sample = with_neighbours(sample, crops, index, placement, beside[index], slips)
+        planes = np.stack([normalise(plane, _PERCENTILES) for plane in sample.image])
+        planes = degraded(planes, pixel, augmentation, rng)
+        yield _as_input(replace(sample, image=planes), recipe)
+
+
+def _as_input(sample: Sample, recipe: Recipe) -> Sample:
+    """The sample as the network sees it: every slice on its own scale; with context, a slice alone is its own neighbour."""
+    image = np.stack([normalise(plane, recipe.input) for plane in sample.image])
+    alone = recipe.input.context_mm is not None and len(image) == 1
+    return replace(sample, image=np.repeat(image, 3, axis=0) if alone else image)
 
 
 def _showing_herniation(crops: Crops) -> NDArray[np.int64]:
@@ -387,7 +445,12 @@ def _fixed(recipe: Recipe, settings: Settings, slices: list[Outlined], crops: Cr
     pixel = recipe.input.spacing_mm
     samples = [real_sample(item, placed(item.pixel_mm, pixel, item.anchor[::-1]), recipe) for item in slices]
     if crops is not None:
+        beside = neighbours_of(crops)
         for index in range(min(settings.validation_crops, len(crops.images))):
-            samples.append(crop_sample(crops, index, placed(crops.pixel_mm, pixel, crops.anchors[index])))
+            placement = placed(crops.pixel_mm, pixel, crops.anchors[index])
+            sample = crop_sample(crops, index, placement)
+            if recipe.input.context_mm is not None:
+                sample = with_neighbours(sample, crops, index, placement, beside[index])
+            samples.append(sample)
     for sample in samples:
-        yield Sample(normalise(sample.image[0], recipe.input)[None], sample.target, sample.partial, sample.patient)
+        yield _as_input(sample, recipe)

@@ -128,10 +128,10 @@ def folds_of(levels: Sequence[Noted], folds: int, seed: int) -> NDArray[np.int64
 def cached_maps(levels: Sequence[Noted], folder: Path, cache: Path, device: str = "auto") -> NDArray[np.float32]:
     """Posed maps (N, 7, rows, columns) of the pictures, read with the shipped axial network once and kept under `cache`.
 
-    The file is named after the digests of the network and its partner: another network gives another file.
+    The file is named after the digests of the networks that read a slice alone: another network gives another file.
     """
     segmenter = Segmenter.load("axial", device)
-    path = cache / f"maps-{'-'.join(card.sha256[:12] for card in segmenter.cards)}.npz"
+    path = cache / f"maps-{'-'.join(card.sha256[:12] for card in segmenter.cards if card.input.context_mm is None)}.npz"
     names = np.array([f"{item.patient} {item.level}" for item in levels])
     if path.is_file():
         with np.load(path) as stored:

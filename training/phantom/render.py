@@ -29,6 +29,8 @@ _WINDOW_U = (
     62.0,
 )  # lateral reach at the lumbar spine and the sacrum, and posterior range, of the fine tissues (mm)
 _WINDOW_V = (-48.0, 58.0)
+_FAR_MM = 1000.0
+"""No slice lies farther below a disc: keeps the number that seeds its noise positive."""
 SUB_PLANES = (-0.36, 0.0, 0.36)
 """Where a slice is sampled, in shares of its thickness, with these weights:"""
 SUB_WEIGHTS = (0.3, 0.4, 0.3)
@@ -232,22 +234,15 @@ def render_axial(
     plane = _axial_plane(anatomy, index, rng, pixel_mm, size, offset_mm, thickness_mm, tilt, centre_jitter_mm)
     scanner = draw_scanner(rng, anatomy.settings.scanner)
     painted = paint_plane(scene, plane, scanner, (weighting,), "axial")
-    image = expose(painted, scanner, weighting, pixel_mm, rng, randomise=randomise)
+    plan = draw_acquisition(rng, scanner, pixel_mm, randomise=randomise)
+    # slices of one stack share the scanner's settings, never the noise
+    noise = np.random.default_rng([seed, anatomy.seed, 11, round(1000 * (offset_mm + _FAR_MM))])
+    image = expose(painted, weighting, plan, noise)
     return AxialSample(image, painted.labels, plane.affine, level_truth(anatomy, level))
 
 
-def expose(
-    painted: Painted,
-    scanner: Scanner,
-    weighting: str,
-    pixel_mm: float,
-    rng: np.random.Generator,
-    *,
-    randomise: bool = True,
-    plan: Acquisition | None = None,
-) -> Field:
-    """Scanner chain on a painted slice."""
-    plan = plan or draw_acquisition(rng, scanner, pixel_mm, randomise=randomise)
+def expose(painted: Painted, weighting: str, plan: Acquisition, rng: np.random.Generator) -> Field:
+    """Scanner chain on a painted slice; `rng` gives the noise."""
     return acquire(painted.water[weighting], painted.fat[weighting], plan, rng, shade=painted.shade)
 
 

@@ -165,7 +165,7 @@ def _pictures(
         painted = paint_plane(scene, plane, scanner, weightings, kind)
         maps.append(painted.labels)
         for w in weightings:
-            images[w].append(expose(painted, scanner, w, plane.pixel_mm, rng, plan=plans[w]))
+            images[w].append(expose(painted, w, plans[w], rng))
     return images, maps
 
 
