@@ -68,12 +68,8 @@ def simulated_readings(
 
 
 def _worsened(crops: Crops, rng: np.random.Generator) -> Crops:
-    """The crops of one stack with their pictures changed alike."""
-    images: NDArray[Any] = crops.images.astype(np.float32)
-    state = rng.bit_generator.state
-    for picture in images:
-        rng.bit_generator.state = state
-        picture[...] = 255 * degraded(picture / 255, crops.pixel_mm, _WORSE, rng)
+    """The crops of one stack with their pictures changed alike, each with noise of its own."""
+    images: NDArray[Any] = 255 * degraded(crops.images.astype(np.float32) / 255, crops.pixel_mm, _WORSE, rng)
     return replace(crops, images=images)
 
 
