@@ -69,7 +69,7 @@ def simulated_readings(
 
 def _worsened(crops: Crops, rng: np.random.Generator) -> Crops:
     """The crops of one stack with their pictures changed alike, each with noise of its own."""
-    shown: NDArray[np.float32] = crops.images / np.float32(255)
+    shown = (crops.images / 255).astype(np.float32)
     images: NDArray[Any] = 255 * degraded(shown, crops.pixel_mm, _WORSE, rng)
     return replace(crops, images=images)
 
