@@ -6,7 +6,7 @@ Pictures are the windows that the network saw (rows to the back, columns to the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,13 +42,21 @@ class AxialMeasures:
 
 def axial_doubts(axial: Sequence[AxialReading]) -> tuple[Doubt, ...]:
     """All doubts about the axial reading of the discs, in the order in which they give a withheld value its code."""
+    measured = [(item.disc.name, axial_measures(item)) for item in axial]
     doubts: list[Doubt] = []
-    for item in axial:
-        measures = axial_measures(item)
-        if measures is not None:
-            doubts += level_doubts(item.disc.name, measures)
+    for name, measures in with_common_shift([(name, found) for name, found in measured if found is not None]):
+        doubts += level_doubts(name, measures)
     order = ("LOW_QUALITY", "ARTEFACT", "MOTION", "OOD", "POSTOP", "MIMIC_UNCERTAIN")
     return tuple(sorted(doubts, key=lambda doubt: order.index(doubt.code)))
+
+
+def with_common_shift(levels: Sequence[tuple[str, AxialMeasures]]) -> list[tuple[str, AxialMeasures]]:
+    """Every level with the mean displacement of fat over all levels: one bandwidth made them all, what one body adds differs."""
+    if not levels:
+        return []
+    names = ("shift_down", "shift_across")
+    mean = {name: float(np.mean([getattr(measures.picture, name) for _, measures in levels])) for name in names}
+    return [(level, replace(found, picture=replace(found.picture, **mean))) for level, found in levels]
 
 
 def level_doubts(level: str, measures: AxialMeasures) -> list[Doubt]:
@@ -86,6 +94,9 @@ def picture_code(picture: PictureQuality, entropy: float, *, sagittal: bool = Fa
     if picture.sharp < limits.least_sharp:
         return "MOTION" if ghosts else "LOW_QUALITY"
     if picture.stripe > limits.largest_stripe or picture.dash > limits.largest_dash:
+        return "ARTEFACT"
+    displaced = max(abs(picture.shift_down), abs(picture.shift_across))
+    if displaced > (limits.largest_shift_sagittal if sagittal else limits.largest_shift_axial):
         return "ARTEFACT"
     if entropy <= limits.largest_entropy:
         return None

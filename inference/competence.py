@@ -27,6 +27,8 @@ class PictureLimits(_Part):
     least_sharp: float
     largest_stripe: float
     largest_dash: float
+    largest_shift_axial: float
+    largest_shift_sagittal: float
     largest_entropy: float
     motion_ripple: float
     smoothed_snr: float
@@ -106,7 +108,7 @@ REASONS = {
 SENTENCES = {
     "MOTION": "The patient moved or ghosts lie over the picture; values of that level or series are withheld. Repeat the series.",
     "METAL": "Metal hides or distorts the picture here; values of the level and its neighbours are withheld.",
-    "ARTEFACT": "Stripes, a line of radio noise or folded tissue lie over the picture; values there are withheld.",
+    "ARTEFACT": "Stripes, a line of radio noise, folded tissue or displaced fat lie over the picture; values there are withheld.",
     "LOW_QUALITY": "The picture is too noisy or too blurred to measure on; values there are withheld.",
     "OOD": "The picture is unlike those that the networks learned from; values there are withheld.",
     "POSTOP": "The level seems to have been operated on; stenosis is not graded there and nothing is said of a recurrence.",

@@ -1,4 +1,4 @@
-"""Measures of one picture that tell how far it can be trusted: noise, sharpness, ghosts, stripes, dashes, folding, and voids.
+"""Measures of one picture that tell how far it can be trusted: noise, sharpness, ghosts, stripes, dashes, folding, displaced fat.
 
 Everything is counted against the picture's own brightest tissue, on pixels of about a millimetre, so that scanner, matrix and
 interpolation matter little. Which value is too much: configs/competence.toml.
@@ -26,6 +26,18 @@ _SHOWN = 0.15
 """Both ends of a picture must show tissue over this share of their length, or nothing can go on there."""
 _QUIET_PERCENTILE = 25.0
 """Of the blocks that show tissue, the quietest quarter tells noise and ghosts from texture and edges."""
+_FAT, _WATER = 0.45, 0.05
+"""Fat is at least so bright, what lies beside it at least so, in shares of the brightest tissue."""
+_DARKER = 0.6
+"""... and is at most so bright as the fat: a border of fat."""
+_RUN = 3
+"""Pixels of each side of a border and of what lies between them, with one more where they meet: voids of 3 to 5 mm."""
+_EVEN = 1.4, 1.6
+"""How unlike the pixels of one side may be: brightest over darkest of the fat, brightest over mean of the water."""
+_VOID, _OVERLAP = 0.5, 1.15
+"""A void is at most so bright as the water beside it, an overlap at least so bright as the fat."""
+_FEW_BORDERS = 100
+"""Fewer borders than some of these tell little: they count as more, without a displacement."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +47,9 @@ class PictureQuality:
     `snr`: brightest tissue over the noise of quiet tissue. `ripple`: what waves of 2.5 to 8 mm quiet tissue shows, in shares of the
     brightest tissue. `sharp`: how steep edges are, 2.8 for a step. `haze`: waves in what should be dark. `stripe`: how far one
     wave stands above its neighbours in k-space. `dash`: how far one row or column stands above those on both sides of it, in
-    shares of the brightest tissue. `fold`: how alike both ends of the picture are (correlation).
+    shares of the brightest tissue. `fold`: how alike both ends of the picture are (correlation). `shift_down`, `shift_across`: share
+    of the borders of fat with a void or an overlap of 3 to 5 mm as fat leaves that is displaced down the rows or along the columns,
+    less those of the other direction (below 0: displaced up, or towards the first column).
     """
 
     snr: float
@@ -45,6 +59,8 @@ class PictureQuality:
     stripe: float
     dash: float
     fold: float
+    shift_down: float
+    shift_across: float
 
 
 def picture_quality(picture: NDArray[np.number], spacing_mm: tuple[float, float]) -> PictureQuality:
@@ -52,7 +68,7 @@ def picture_quality(picture: NDArray[np.number], spacing_mm: tuple[float, float]
     fold = _fold(np.asarray(picture, dtype=np.float32))
     even, bright = resampled(np.asarray(picture, dtype=np.float32), spacing_mm)
     if bright <= 0:
-        return PictureQuality(0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+        return PictureQuality(0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     even = even / np.float32(bright)
     inner = even[_BORDER:-_BORDER, _BORDER:-_BORDER]
     residual = ndimage.convolve(even, _LAPLACIAN, mode="nearest")[_BORDER:-_BORDER, _BORDER:-_BORDER]
@@ -68,6 +84,8 @@ def picture_quality(picture: NDArray[np.number], spacing_mm: tuple[float, float]
         stripe=_stripe(even),
         dash=max(_dash(even), _dash(even.T)),
         fold=fold,
+        shift_down=_shift_down(even),
+        shift_across=_shift_down(even.T),
     )
 
 
@@ -149,3 +167,26 @@ def _fold_of_rows(picture: Picture) -> float:
     if min(float(end[shown].std()) for end in fine) <= 0:
         return 0.0
     return float(np.corrcoef(fine[0][shown], fine[1][shown])[0, 1])
+
+
+def _shift_down(even: Picture) -> float:
+    """Share of the borders of fat from row to row that show fat displaced down, less the share that show it displaced up.
+
+    Displaced fat leaves a void where it was and lies over water where it comes to (Babcock 1985): seen down the rows, voids stand
+    before fat and overlaps behind it. Cortex, fascia and vessels are dark on both sides of fat, or thinner.
+    """
+    lines = ndimage.gaussian_filter1d(even, 0.7, axis=1)
+    low = ndimage.minimum_filter1d(lines, _RUN, axis=0)
+    high = ndimage.maximum_filter1d(lines, _RUN, axis=0)
+    mean = ndimage.uniform_filter1d(lines, _RUN, axis=0)
+    step = _RUN + 1
+    first, between, last = slice(None, -2 * step), slice(step, -step), slice(2 * step, None)
+    down, borders = 0, 0
+    for fat, water, sign in ((last, first, 1), (first, last, -1)):
+        border = (low[fat] > _FAT) & (high[fat] < _EVEN[0] * low[fat]) & (low[water] > _WATER)
+        border &= (high[water] < _EVEN[1] * mean[water]) & (mean[water] < _DARKER * mean[fat])
+        voids = border & (high[between] < _VOID * low[water])
+        overlaps = border & (low[between] > _OVERLAP * high[fat])
+        down += sign * (int(voids.sum()) - int(overlaps.sum()))
+        borders += int(border.sum())
+    return down / (borders + _FEW_BORDERS)

@@ -13,7 +13,7 @@ import pytest
 from configs.clinical import languages, words
 from dicom_io import read_study
 from inference.analyze import Engine, analyze
-from inference.axial_doubts import AxialMeasures, level_doubts, picture_code
+from inference.axial_doubts import AxialMeasures, level_doubts, picture_code, with_common_shift
 from inference.clinical_words import forbidden, reason_withheld
 from inference.column_doubts import ColumnMeasures, doubts_of, fat_to_neighbours
 from inference.competence import ALL, REASONS, SENTENCES, STENOSIS, Doubt, beside, competence, withhold_doubtful
@@ -24,7 +24,9 @@ from inference.report import Finding
 from training.phantom import StudyTruth, spoil
 
 _ROOT = Path(__file__).resolve().parents[2]
-FINE = PictureQuality(snr=60.0, ripple=0.01, sharp=2.1, haze=0.01, stripe=3.5, dash=0.0, fold=0.3)
+FINE = PictureQuality(
+    snr=60.0, ripple=0.01, sharp=2.1, haze=0.01, stripe=3.5, dash=0.0, fold=0.3, shift_down=0.001, shift_across=-0.001
+)
 LEVEL = AxialMeasures(FINE, 0.13, 100.0, {"left": 0.0, "right": 0.0}, 0.7, 0.5, 150.0)
 COLUMN = ColumnMeasures(
     slip_mm={"L4-L5": -1.2, "L5-S1": 0.6},
@@ -119,6 +121,8 @@ def test_metal_reaches_the_neighbours() -> None:
         ({"sharp": 1.85}, 0.35, "MOTION"),
         ({"stripe": 40.0}, 0.13, "ARTEFACT"),
         ({"dash": 0.2}, 0.13, "ARTEFACT"),
+        ({"shift_down": 0.02}, 0.13, "ARTEFACT"),
+        ({"shift_across": -0.02}, 0.13, "ARTEFACT"),
         ({"fold": 0.9}, 0.13, None),
         ({"fold": 0.9}, 0.35, "ARTEFACT"),
         ({}, 0.35, "OOD"),
@@ -126,6 +130,14 @@ def test_metal_reaches_the_neighbours() -> None:
 )
 def test_the_picture_decides_the_code(change: dict[str, float], entropy: float, code: str | None) -> None:
     assert picture_code(replace(FINE, **change), entropy) == code
+
+
+def test_fat_is_displaced_alike_at_every_level_of_a_series() -> None:
+    other = replace(LEVEL, picture=replace(FINE, shift_across=0.017))
+    (first, one), (second, two) = with_common_shift([("L4-L5", LEVEL), ("L5-S1", other)])
+    assert (first, second) == ("L4-L5", "L5-S1")
+    assert one.picture.shift_across == two.picture.shift_across == pytest.approx(0.008)
+    assert with_common_shift([]) == []
 
 
 def test_a_level_is_doubted_for_its_back_its_fluid_and_its_fat() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
+from inference.competence import competence
 from inference.image_quality import PictureQuality, picture_quality
 from training.phantom import StudyTruth, spoil
 
@@ -66,6 +67,15 @@ def test_wrapped_tissue_goes_on_at_the_other_end_and_places_stay_true(axial: spo
     cut = folded.pictures.shape[1]
     beyond = axial.pictures[0, round(float(before)) - row + cut]
     assert np.array_equal(folded.pictures[0, 0], axial.pictures[0, round(float(before)) - row] + beyond)
+
+
+@pytest.mark.parametrize("seed", [0, 2, 5, 11])  # all axes and directions
+def test_displaced_fat_is_measured_as_such(axial: spoil.Series, seed: int) -> None:
+    displaced = _quality(_spoiled(axial, spoil.chemical_shift(4.0), seed))
+    limit = competence().picture.largest_shift_axial
+    assert max(abs(displaced.shift_down), abs(displaced.shift_across)) > limit
+    clean = _quality(axial)
+    assert max(abs(clean.shift_down), abs(clean.shift_across)) < limit
 
 
 def test_metal_leaves_a_void_and_piles_signal_up_beside_it(axial: spoil.Series) -> None:
