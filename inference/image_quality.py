@@ -30,8 +30,8 @@ _FAT, _WATER = 0.45, 0.05
 """Fat is at least so bright, what lies beside it at least so, in shares of the brightest tissue."""
 _DARKER = 0.6
 """... and is at most so bright as the fat: a border of fat."""
-_RUN = 3
-"""Pixels of each side of a border and of what lies between them, with one more where they meet: voids of 3 to 5 mm."""
+_SIDE, _BETWEEN = 3, (3, 5)
+"""Pixels of each side of a border, and of what lies between them, with one more where they meet: voids of 3 to 7 mm."""
 _EVEN = 1.4, 1.6
 """How unlike the pixels of one side may be: brightest over darkest of the fat, brightest over mean of the water."""
 _VOID, _OVERLAP = 0.5, 1.15
@@ -48,7 +48,7 @@ class PictureQuality:
     brightest tissue. `sharp`: how steep edges are, 2.8 for a step. `haze`: waves in what should be dark. `stripe`: how far one
     wave stands above its neighbours in k-space. `dash`: how far one row or column stands above those on both sides of it, in
     shares of the brightest tissue. `fold`: how alike both ends of the picture are (correlation). `shift_down`, `shift_across`: share
-    of the borders of fat with a void or an overlap of 3 to 5 mm as fat leaves that is displaced down the rows or along the columns,
+    of the borders of fat with a void or an overlap of 3 to 7 mm as fat leaves that is displaced down the rows or along the columns,
     less those of the other direction (below 0: displaced up, or towards the first column).
     """
 
@@ -176,17 +176,23 @@ def _shift_down(even: Picture) -> float:
     before fat and overlaps behind it. Cortex, fascia and vessels are dark on both sides of fat, or thinner.
     """
     lines = ndimage.gaussian_filter1d(even, 0.7, axis=1)
-    low = ndimage.minimum_filter1d(lines, _RUN, axis=0)
-    high = ndimage.maximum_filter1d(lines, _RUN, axis=0)
-    mean = ndimage.uniform_filter1d(lines, _RUN, axis=0)
-    step = _RUN + 1
+    return max((_shift_of_width(lines, width) for width in _BETWEEN), key=abs)
+
+
+def _shift_of_width(lines: Picture, width: int) -> float:
+    low, high, mean = (
+        change(lines, _SIDE, axis=0)
+        for change in (ndimage.minimum_filter1d, ndimage.maximum_filter1d, ndimage.uniform_filter1d)
+    )
+    lowest, highest = (change(lines, width, axis=0) for change in (ndimage.minimum_filter1d, ndimage.maximum_filter1d))
+    step = (_SIDE + width) // 2 + 1
     first, between, last = slice(None, -2 * step), slice(step, -step), slice(2 * step, None)
     down, borders = 0, 0
     for fat, water, sign in ((last, first, 1), (first, last, -1)):
         border = (low[fat] > _FAT) & (high[fat] < _EVEN[0] * low[fat]) & (low[water] > _WATER)
         border &= (high[water] < _EVEN[1] * mean[water]) & (mean[water] < _DARKER * mean[fat])
-        voids = border & (high[between] < _VOID * low[water])
-        overlaps = border & (low[between] > _OVERLAP * high[fat])
+        voids = border & (highest[between] < _VOID * low[water])
+        overlaps = border & (lowest[between] > _OVERLAP * high[fat])
         down += sign * (int(voids.sum()) - int(overlaps.sum()))
         borders += int(border.sum())
     return down / (borders + _FEW_BORDERS)

@@ -31,7 +31,7 @@ def _shift(picture: NDArray[np.float32]) -> tuple[float, float]:
     return quality.shift_down, quality.shift_across
 
 
-@pytest.mark.parametrize("millimetres", [3.5, 4.0, 5.0])
+@pytest.mark.parametrize("millimetres", [3.5, 4.0, 5.0, 6.5])
 @pytest.mark.parametrize(("axis", "sign"), [(0, 1), (0, -1), (1, 1), (1, -1)])
 def test_displaced_fat_is_told_with_its_axis_and_direction(axis: int, sign: int, millimetres: float) -> None:
     off = sign * millimetres
