@@ -6,7 +6,7 @@ Types by disc nomenclature 2.0 (Fardon 2014) in the axial plane, zones by Wiltse
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,8 @@ _FINER = 2
 class Herniation:
     """Focal material beyond the disc margin on axial slices; `type` none when there is too little of it.
 
-    `probability` is the network's, not calibrated, `entropy_nats` its doubt about that slice's canal; `offset_mm` is lateral from
-    the canal's middle, + to the patient's left; `type_uncertain` when base and extent differ by less than can be told.
+    `probability` is the network's, not calibrated; `offset_mm` is lateral from the canal's middle, + to the patient's left;
+    `type_uncertain` when base and extent differ by less than can be told.
     """
 
     type: HerniationType
@@ -40,18 +40,8 @@ class Herniation:
     zone: Zone
     offset_mm: float
     area_mm2: float
-    entropy_nats: float
-
-    @property
-    def features(self) -> dict[str, float]:
-        """What the card's head makes a calibrated probability of."""
-        return {
-            "peak": self.probability,
-            "area_mm2": self.area_mm2,
-            "extent_mm": self.extent.value,
-            "base_mm": self.base_mm,
-            "entropy_nats": self.entropy_nats,
-        }
+    features: Mapping[str, float] = field(default_factory=dict)
+    """What the card's head makes a calibrated probability of; of all slices of the level (`measure_herniation`)."""
 
 
 def canal_middle(axial: AxialReading, item: AxialSlice) -> float:
@@ -82,10 +72,27 @@ def measure_herniation(axial: AxialReading, constants: Mapping[str, float]) -> H
     if not inside:
         return Missing("NOT_COVERED", "axial slices do not cover the level")
     margin = disc_margin(axial, inside)
-    return max(
-        (herniation_on_slice(axial, item, margin, constants) for item in inside),
-        key=lambda found: (found.type != "none", found.extent.value),
-    )
+    every = [herniation_on_slice(axial, item, margin, constants) for item in inside]
+    worst = max(every, key=lambda found: (found.type != "none", found.extent.value))
+    return replace(worst, features=_features(axial, inside, every, worst))
+
+
+def _features(
+    axial: AxialReading, slices: Sequence[AxialSlice], every: Sequence[Herniation], worst: Herniation
+) -> dict[str, float]:
+    """How likely material is on its likeliest and second likeliest slice, how much there is on all, how far it reaches, how doubtful
+    the slices are.
+    """
+    peaks = sorted((found.probability for found in every), reverse=True)
+    material = axial.channel("herniated_material")
+    amount = sum(float(item.probabilities[material].sum()) * item.window.pixel_mm**2 for item in slices)
+    return {
+        "peak": peaks[0],
+        "second_peak": peaks[1] if len(peaks) > 1 else 0.0,
+        "log_volume_mm3": float(np.log1p(amount * axial.stack.volume.grid.spacing[0])),
+        "extent_mm": worst.extent.value,
+        "entropy_nats": float(np.mean([item.canal_entropy for item in slices])),
+    }
 
 
 def disc_margin(axial: AxialReading, slices: Sequence[AxialSlice]) -> NDArray[np.bool_]:
@@ -118,7 +125,7 @@ def herniation_on_slice(
     if not piece.any() or not margin.any():
         point = item.window.to_lps(item.window.size / 2, middle)
         extent = Size(0.0, standard_deviation(constants, "herniation"), (point, point), item)
-        return Herniation("none", False, peak, extent, 0.0, "midline", "central", 0.0, area, item.canal_entropy)
+        return Herniation("none", False, peak, extent, 0.0, "midline", "central", 0.0, area)
     base, share = _base(piece, margin, pixel / _FINER)
     root, tip, reach = _reach(piece, margin)
     length = carried(reach * pixel / _FINER, constants, "herniation")
@@ -139,7 +146,6 @@ def herniation_on_slice(
         zone=_zone(abs(offset), axial, item),
         offset_mm=offset,
         area_mm2=area,
-        entropy_nats=item.canal_entropy,
     )
 
 

@@ -177,7 +177,11 @@ def _beside_sac(axial: AxialReading, item: AxialSlice, side: Literal["left", "ri
 
 
 def measure_canal(axial: AxialReading, constants: Mapping[str, float]) -> Canal | Missing:
-    """Least dural sac area (perpendicular to the canal) and AP diameter over the slices near the disc."""
+    """Least dural sac area and AP diameter over the slices near the disc, in the plane of the slice.
+
+    The sac runs between the perpendiculars of slice and disc: on simulated studies tilted by up to 36 degrees, no correction for the
+    tilt errs least.
+    """
     settings = reading().canal
     inside = slices_between(axial, *reading().slices.canal_mm)
     if not inside:
@@ -185,9 +189,9 @@ def measure_canal(axial: AxialReading, constants: Mapping[str, float]) -> Canal 
     areas, diameters = [], []
     for item in inside:
         probability = item.probabilities[axial.channel("thecal_sac")]
-        cosine = float(np.cos(np.radians(item.tilt_deg)))
-        areas.append(float(probability.sum()) * item.window.pixel_mm**2 * cosine)
-        diameters.append(float(ndimage.uniform_filter1d(column_extents(probability, item), 3).max()))
+        areas.append(float(probability.sum()) * item.window.pixel_mm**2)
+        depth: NDArray[np.float32] = ndimage.uniform_filter1d(probability.sum(axis=0), 3)
+        diameters.append(float(depth.max()) * item.window.pixel_mm)
     narrow, thin = int(np.argmin(areas)), int(np.argmin(diameters))
     area = carried(areas[narrow], constants, "canal_area")
     ap = carried(diameters[thin], constants, "canal_ap")

@@ -1,77 +1,107 @@
-"""Fits what carries the axial network's labels to millimetres and probabilities, on simulated stacks of the validation seeds.
+"""Fits what carries the axial networks' labels to millimetres and probabilities, on whole simulated studies read as the program reads them.
 
-Writes the numbers into the cards: lines for recess depth, sac area and diameter and herniation extent with their errors, logistic
-heads for a narrow recess and for a herniation. Real images take no part; the cards say so.
+Persons and scanners of one half lie within the ranges of training, of the other outside, so that the errors that are stated hold for
+poor pictures too. Writes the numbers into the cards: lines for recess depth, sac area and diameter and herniation extent with their
+errors, logistic heads for a narrow recess and for a herniation. Real images take no part; the cards say so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+import json
+import os
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from configs import grading
-from dicom_io.geometry import Grid, SourceInstance, Volume
-from dicom_io.study import Stack
+from configs import anatomy, grading
+from dicom_io import read_study
+from inference.axial_doubts import axial_doubts
 from inference.herniation import Herniation, measure_herniation
-from inference.localize import Disc
-from inference.measure import SIDES, Canal, coverage, measure_canal
-from inference.recess_depth import Depth, read_depths
-from inference.segment import AxialReading, AxialSlice, sample_window, slice_windows
-from inference.window_reading import read_windows
+from inference.localize import Disc, locate_discs
+from inference.measure import SIDES, Canal, coverage, measure_canal, slice_gap
+from inference.recess_depth import Depth
+from inference.segment import AxialReading, segment_axial
 from models.calibration import LogisticHead
-from models.intensity import normalise
 from models.runtime import Segmenter
 from models.weights import CARDS, write_card
-from training.datasets.axial import Augmentation, degraded
-from training.datasets.axial_crops import TRUTH, Crops, load_crops
+from training.datasets.axial_crops import FIRST_SEED
+from training.phantom.synth import make_study
 
 FITTED_ON = "simulated images only"
 _MARGIN_ERROR_MM = 1.2
 _TILT_ERROR_DEG = 3.0
 """Discs are misplaced and misturned by this (one standard deviation), as sagittal slices would have it."""
-_WORSE = Augmentation(noise=0.12, coarse=0.7)
-"""Pictures beyond what trained, for the probability of a herniation: one that is called in noise must not be sure."""
+_PARTS: tuple[tuple[str, str | None], ...] = (("calibration", None), ("calibration_beyond", "beyond"))
+"""Folder, which is also the name of the first seed, and protocol of the simulated studies."""
+_NEAR_MM = 8.0
+"""A disc farther than this from the one of its name is another disc."""
 _FOLDS = 5
 _SD_FLOOR = 0.25
 
 
 @dataclass(frozen=True)
 class Case:
-    """One simulated disc as it was read, with its exact truth by name and the person it belongs to."""
+    """One simulated disc as it was read, with the exact truth of its level (truth.json), its person, and whether it is out of range."""
 
     axial: AxialReading
-    truth: Mapping[str, float]
+    truth: Mapping[str, Any]
     seed: int
+    beyond: bool
+
+    @property
+    def hernia_mm(self) -> float:
+        """True extent of the herniation, 0 without one."""
+        return float(self.truth["herniation"]["extent_mm"]) if self.truth["herniation"] else 0.0
 
 
-def simulated_readings(
-    crops: Crops, segmenter: Segmenter, recess: Segmenter, rng: np.random.Generator, *, worsen: bool = False
-) -> Iterator[Case]:
-    """Read every stack of `crops` as `segment_axial` would read it, around a slightly misplaced disc.
-
-    `worsen` gives every stack another contrast, shading, sharpness and noise (_WORSE).
-    """
-    for stack in np.unique(crops.stacks):
-        members = np.flatnonzero(crops.stacks == stack)
-        members = members[np.argsort(crops.offsets[members])]
-        shown = Crops(**{field.name: getattr(crops, field.name)[members] for field in fields(Crops)})
-        disc = misplaced_disc(shown.margins[0], shown.normals[0], rng)
-        shown = _worsened(shown, rng) if worsen else shown
-        axial = read_crops(shown, np.arange(len(members)), disc, segmenter, recess)
-        truth = dict(zip(TRUTH, shown.truth[0].tolist(), strict=True))
-        yield Case(axial, truth, int(shown.seeds[0]))
+def study_cases(runs: Path, count: int, device: str, workers: int) -> list[Case]:
+    """Make (or reuse) twice `count` studies under `runs` and read the discs of the levels that are read fully, as far as undoubted."""
+    jobs = [
+        (runs / name, seed, protocol)
+        for name, protocol in _PARTS
+        for seed in range(FIRST_SEED[name], FIRST_SEED[name] + count)
+    ]
+    # spawned, because a forked child of a process that has used torch may hang
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_load_networks, initargs=(device,)) as pool:
+        return [case for cases in pool.map(_make_and_read, jobs) for case in cases]
 
 
-def _worsened(crops: Crops, rng: np.random.Generator) -> Crops:
-    """The crops of one stack with their pictures changed alike, each with noise of its own."""
-    shown = (crops.images / 255).astype(np.float32)
-    images: NDArray[Any] = 255 * degraded(shown, crops.pixel_mm, _WORSE, rng)
-    return replace(crops, images=images)
+_NETWORKS: list[Segmenter] = []
+"""Those of a worker process: sagittal, axial, recess as it is before any fit."""
+
+
+def _load_networks(device: str) -> None:
+    _NETWORKS.extend(Segmenter.load(name, device) for name in ("sagittal", "axial", "axial_recess"))
+    recess = _NETWORKS[-1]
+    recess.card = recess.card.model_copy(update={"constants": {"sd_floor": 0.0}})
+
+
+def _make_and_read(job: tuple[Path, int, str | None]) -> list[Case]:
+    folder = make_study(*job, with_labels=False)
+    sagittal, segmenter, recess = _NETWORKS
+    truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
+    levels = {level["name"]: level for level in truth["levels"] if level["name"] in anatomy().read_levels}
+    study = read_study([folder / series["role"] for series in truth["series"]])
+    spine = locate_discs(study.with_role("sagittal_t2")[0].volume, sagittal)
+    discs = [disc for disc in spine.discs if disc.name in levels and _is_there(disc, levels[disc.name])]
+    found = segment_axial(study.with_role("axial_t2"), discs, segmenter, recess)
+    return [
+        Case(replace(item, label_map=None), levels[item.disc.name], int(truth["seed"]), job[2] is not None)
+        for item in found
+        if not axial_doubts((item,))
+    ]
+
+
+def _is_there(disc: Disc, level: Mapping[str, Any]) -> bool:
+    away = (np.asarray(disc.centre_lps) - np.asarray(level["disc_centre_lps"])) @ np.asarray(level["normal_lps"])
+    return bool(abs(away) <= _NEAR_MM)
 
 
 def misplaced_disc(margin: NDArray[np.float64], normal: NDArray[np.float64], rng: np.random.Generator) -> Disc:
@@ -99,49 +129,14 @@ def simulated_disc(margin: NDArray[np.float64], normal: NDArray[np.float64]) -> 
     )
 
 
-def read_crops(
-    crops: Crops, members: NDArray[np.int64], disc: Disc, segmenter: Segmenter, recess: Segmenter
-) -> AxialReading:
-    """Read simulated cuts of one disc, each as a stack of a single slice."""
-    slices = []
-    volumes = []
-    for member in members:
-        grid = Grid((1, *crops.images.shape[1:]), crops.affines[member])
-        volume = Volume(crops.images[member][None].astype(np.float32), grid, (SourceInstance(f"simulated.{member}"),))
-        volumes.append(volume)
-        slices += [
-            (volume, *window)
-            for window in slice_windows(volume, disc.posterior_margin_lps, disc.normal, segmenter.spacing_mm)
-        ]
-    stack = Stack(volumes[0], "axial_t2", "simulated", "simulated", None, "", None, None)
-    if not slices:
-        return AxialReading(disc, stack, segmenter.card.classes, (), float("inf"), None)
-    images = np.stack(
-        [normalise(sample_window(volume, 0, window), segmenter.card.input) for volume, _, _, window in slices]
-    )
-    step_mm = float(np.median(np.diff([offset for _, _, offset, _ in slices]))) if len(slices) > 1 else 1.0
-    probabilities = read_windows(images, segmenter, step_mm)
-    tilt = float(np.degrees(np.arccos(np.clip(abs(volumes[0].grid.normal @ disc.normal), 0, 1))))
-    found = [
-        AxialSlice(number, volume.instances[0], offset, tilt, window, images[number], probabilities[number])
-        for number, (volume, _, offset, window) in enumerate(slices)
-    ]
-    found.sort(key=lambda item: item.offset_mm)
-    step = float(np.max(np.diff([item.offset_mm for item in found]))) if len(found) > 1 else float("inf")
-    return AxialReading(disc, stack, segmenter.card.classes, tuple(found), step, None, read_depths(found, recess))
-
-
-def calibrate_axial(crops_folder: Path, *, device: str = "auto", cards: Path = CARDS) -> str:
-    """Fit all numbers on the validation stacks, write them into both cards and return the figures."""
+def calibrate_axial(runs: Path, *, count: int = 60, device: str = "auto", workers: int = 2, cards: Path = CARDS) -> str:
+    """Fit all numbers on `count` studies within the ranges of training and as many outside, write the cards, return the figures."""
     segmenter, recess = Segmenter.load("axial", device), Segmenter.load("axial_recess", device)
-    recess.card = recess.card.model_copy(update={"constants": {"sd_floor": 0.0}})
-    crops = load_crops(crops_folder, "validation")
-    cases = list(simulated_readings(crops, segmenter, recess, np.random.default_rng(11)))
+    cases = study_cases(runs, count, device, workers)
     source = f"{FITTED_ON}: {len(cases)} discs of {len({case.seed for case in cases})} simulated persons"
-    worse = list(simulated_readings(crops, segmenter, recess, np.random.default_rng(12), worsen=True))
     depth_constants, head, depth_lines = fit_depth(cases)
     canal_constants, canal_lines = _fit_canal(cases)
-    hernia_constants, hernia_head, hernia_lines = _fit_herniation(cases, worse)
+    hernia_constants, hernia_head, hernia_lines = _fit_herniation(cases)
     lines = depth_lines + canal_lines + hernia_lines
     updates: tuple[tuple[Segmenter, dict[str, float], dict[str, LogisticHead], list[str]], ...] = (
         (
@@ -171,7 +166,7 @@ def fit_depth(cases: list[Case]) -> tuple[dict[str, float], LogisticHead, list[s
         if coverage(case.axial) is None:
             for side in SIDES:
                 depths.append(case.axial.depths[side])
-                truth.append(case.truth[side])
+                truth.append(case.truth[side]["recess_depth_soft_mm"])
                 people.append(case.seed)
     x, spread = np.array([depth.value for depth in depths]), np.array([depth.sd for depth in depths])
     y, who = np.array(truth), np.array(people)
@@ -206,59 +201,62 @@ def fit_depth(cases: list[Case]) -> tuple[dict[str, float], LogisticHead, list[s
 def _fit_canal(cases: list[Case]) -> tuple[dict[str, float], list[str]]:
     constants: dict[str, float] = {}
     lines = []
-    pairs = [(measure_canal(case.axial, {}), case) for case in cases]
+    pairs = [(measure_canal(case.axial, {}), case) for case in cases if slice_gap(case.axial) is None]
     found = [(canal, case) for canal, case in pairs if isinstance(canal, Canal)]
     for name, unit in (("area", "mm2"), ("ap", "mm")):
         x = np.array([getattr(canal, name).value for canal, _ in found])
-        y = np.array([case.truth[f"sac_{name}"] for _, case in found])
+        y = np.array([case.truth[f"sac_{name}_{unit}"] for _, case in found])
         line, text = _line(f"canal_{name}", x, y)
         constants |= line
         lines.append(f"sac {name}, {len(y)} discs: {text} {unit}")
     return constants, lines
 
 
-def _fit_herniation(cases: list[Case], worse: list[Case]) -> tuple[dict[str, float], LogisticHead, list[str]]:
-    """Extent from the pictures as they are; then the probability from those and from worse ones, so that doubt counts."""
-    positive = [
-        (seen, case)
-        for seen, case in _herniations(cases, {})
-        if case.truth["hernia_extent"] > 0 and seen.extent.value > 0
-    ]
+def _fit_herniation(cases: list[Case]) -> tuple[dict[str, float], LogisticHead, list[str]]:
+    """Extent, and the probability from what is measured with it, as reading will measure it; its figures are cross-validated."""
+    positive = [(seen, case) for seen, case in _herniations(cases, {}) if case.hernia_mm > 0 and seen.extent.value > 0]
     x = np.array([seen.extent.value for seen, _ in positive])
-    y = np.array([case.truth["hernia_extent"] for _, case in positive])
+    y = np.array([case.hernia_mm for _, case in positive])
     constants, text = _line("herniation", x, y)
-    # as reading measures them: with the constants just found
-    found, others = _herniations(cases, constants), _herniations(worse, constants)
-    rows = np.array([list(seen.features.values()) for seen, _ in found + others])
-    present = np.array([_present(case) for _, case in found + others])
-    head = logistic_head(tuple(found[0][0].features), rows, present)
-    sided = [(seen, case) for seen, case in found if abs(case.truth["hernia_u"]) > 3.0 and seen.type != "none"]
-    sided = [(seen, case) for seen, case in sided if case.truth["hernia_extent"] > 0]
-    right = sum((seen.offset_mm > 0) == (case.truth["hernia_u"] > 0) for seen, case in sided)
-    lines = [
-        f"herniation of 2 mm or more, {_called(found, head)}; in worse pictures {_called(others, head)}; "
-        f"side right {right}/{len(sided)}; extent {text} mm",
+    found = _herniations(cases, constants)
+    names = tuple(found[0][0].features)
+    rows = np.array([list(seen.features.values()) for seen, _ in found])
+    present, who = np.array([_present(case) for _, case in found]), np.array([case.seed for _, case in found])
+    chances = np.zeros(len(found))
+    for fold in range(_FOLDS):
+        held = who % _FOLDS == fold
+        head = logistic_head(names, rows[~held], present[~held])
+        chances[held] = [head.probability(seen.features) for (seen, _), out in zip(found, held, strict=True) if out]
+    sided = [
+        (seen, case.truth["herniation"]["u_mm"])
+        for seen, case in found
+        if case.hernia_mm > 0 and seen.type != "none" and abs(case.truth["herniation"]["u_mm"]) > 3.0
     ]
-    return constants, head, lines
+    right = sum((seen.offset_mm > 0) == (u_mm > 0) for seen, u_mm in sided)
+    beyond = np.array([case.beyond for _, case in found])
+    called = np.array([seen.type != "none" for seen, _ in found]) & (chances >= 0.5)
+    lines = [
+        f"herniation of 2 mm or more, {_called(called[~beyond], present[~beyond])}; outside the ranges of training "
+        f"{_called(called[beyond], present[beyond])}; side right {right}/{len(sided)}; extent {text} mm",
+    ]
+    return constants, logistic_head(names, rows, present), lines
 
 
 _Seen = list[tuple[Herniation, Case]]
 
 
 def _herniations(cases: list[Case], constants: Mapping[str, float]) -> _Seen:
-    pairs = [(measure_herniation(case.axial, constants), case) for case in cases]
+    pairs = [(measure_herniation(case.axial, constants), case) for case in cases if slice_gap(case.axial) is None]
     return [(seen, case) for seen, case in pairs if isinstance(seen, Herniation)]
 
 
 def _present(case: Case) -> bool:
-    return case.truth["hernia_extent"] >= grading().herniation.present_at_or_above
+    return case.hernia_mm >= grading().herniation.present_at_or_above
 
 
-def _called(found: _Seen, head: LogisticHead) -> str:
-    called = np.array([seen.type != "none" and head.probability(seen.features) >= 0.5 for seen, _ in found])
-    present = np.array([_present(case) for _, case in found])
+def _called(called: NDArray[np.bool_], present: NDArray[np.bool_]) -> str:
     return (
-        f"{len(found)} discs: sensitivity {called[present].mean():.3f} (n = {present.sum()}), "
+        f"{len(called)} discs: sensitivity {called[present].mean():.3f} (n = {present.sum()}), "
         f"specificity {(~called[~present]).mean():.3f} (n = {(~present).sum()})"
     )
 
@@ -298,14 +296,18 @@ def logistic_head(
 
 
 def main() -> None:
-    """`python -m training.calibrate_axial FOLDER`: fit on the validation shards in FOLDER and update the card."""
+    """`python -m training.calibrate_axial RUNS [--count 60] [--workers 2]`: fit on simulated studies and update the cards."""
     import argparse
 
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("runs", type=Path)
+    parser.add_argument(
+        "--count", type=int, default=60, help="studies within the ranges of training, and as many outside"
+    )
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--device", default="auto")
     given = parser.parse_args()
-    print(calibrate_axial(given.folder, device=given.device))  # noqa: T201
+    print(calibrate_axial(given.runs, count=given.count, device=given.device, workers=given.workers))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 
 from dicom_io.geometry import Grid, SourceInstance, Volume
 from dicom_io.study import Stack
-from inference.herniation import disc_margin, herniation_on_slice
+from inference.herniation import measure_herniation
 from inference.segment import AxialReading, AxialSlice, Window
+from inference.sizes import Missing
 from models.runtime import Segmenter
 from training.calibrate_axial import simulated_disc
 from training.datasets.notes import HERNIATION, NONE, noted_levels, picture_of, read_pictures
 from training.intervals import bootstrap_interval, roc_auc
+
+_STEP_MM = 4.4
+"""Usual distance between the slices of these pictures, of which each is read alone."""
 
 
 def evaluate_material(data: Path, *, device: str = "auto") -> str:
@@ -47,12 +51,15 @@ def _herniation(probabilities: NDArray[np.float32], segmenter: Segmenter) -> tup
     size, pixel = probabilities.shape[-1], segmenter.spacing_mm
     window = Window(np.zeros(3), np.array([0.0, pixel, 0.0]), np.array([pixel, 0.0, 0.0]), size)
     instance = SourceInstance("picture")
-    volume = Volume(np.zeros((1, 2, 2), dtype=np.float32), Grid((1, 2, 2), np.eye(4)), (instance,))
+    grid = Grid((1, 2, 2), np.diag([_STEP_MM, 1.0, 1.0, 1.0]))
+    volume = Volume(np.zeros((1, 2, 2), dtype=np.float32), grid, (instance,))
     one = AxialSlice(0, instance, 0.0, 0.0, window, probabilities[0], probabilities)
     stack = Stack(volume, "axial_t1", "", "", None, "", None, None)
     disc = simulated_disc(np.zeros(3), np.array([0.0, 0.0, 1.0]))
     axial = AxialReading(disc, stack, segmenter.card.classes, (one,), float("inf"), None)
-    found = herniation_on_slice(axial, one, disc_margin(axial, (one,)), segmenter.card.constants)
+    found = measure_herniation(axial, segmenter.card.constants)
+    if isinstance(found, Missing):
+        raise ValueError(found.reason)
     head = segmenter.card.heads.get("herniation")
     return head.probability(found.features) if head else found.probability, found.type != "none", found.offset_mm
 

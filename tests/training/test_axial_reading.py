@@ -6,13 +6,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from dicom_io.geometry import Grid, SourceInstance, Volume
+from dicom_io.study import Stack
+from inference.localize import Disc
 from inference.measure import measure_level
-from inference.recess_depth import Depth
-from inference.segment import AxialReading, class_names
+from inference.recess_depth import Depth, read_depths
+from inference.segment import AxialReading, AxialSlice, class_names, sample_window, slice_windows
 from inference.sizes import Size
+from inference.window_reading import read_windows
+from models.intensity import normalise
 from models.runtime import Segmenter
-from training.calibrate_axial import read_crops, simulated_disc
+from training.calibrate_axial import simulated_disc
 from training.datasets.axial import swap_sides
 from training.datasets.axial_crops import FIRST_SEED, TRUTH, Crops, crops_of
 from training.evaluate_axial import dice
@@ -28,6 +34,38 @@ def networks() -> tuple[Segmenter, Segmenter]:
 @pytest.fixture(scope="module")
 def crops() -> Crops:
     return crops_of("validation", [SEED], levels=("L4-L5",))
+
+
+def read_crops(
+    crops: Crops, members: NDArray[np.int64], disc: Disc, segmenter: Segmenter, recess: Segmenter
+) -> AxialReading:
+    """Cuts of one disc read as the slices of one stack."""
+    slices = []
+    volumes = []
+    for member in members:
+        grid = Grid((1, *crops.images.shape[1:]), crops.affines[member])
+        volume = Volume(crops.images[member][None].astype(np.float32), grid, (SourceInstance(f"simulated.{member}"),))
+        volumes.append(volume)
+        slices += [
+            (volume, *window)
+            for window in slice_windows(volume, disc.posterior_margin_lps, disc.normal, segmenter.spacing_mm)
+        ]
+    stack = Stack(volumes[0], "axial_t2", "simulated", "simulated", None, "", None, None)
+    if not slices:
+        return AxialReading(disc, stack, segmenter.card.classes, (), float("inf"), None)
+    images = np.stack(
+        [normalise(sample_window(volume, 0, window), segmenter.card.input) for volume, _, _, window in slices]
+    )
+    step_mm = float(np.median(np.diff([offset for _, _, offset, _ in slices]))) if len(slices) > 1 else 1.0
+    probabilities = read_windows(images, segmenter, step_mm)
+    tilt = float(np.degrees(np.arccos(np.clip(abs(volumes[0].grid.normal @ disc.normal), 0, 1))))
+    found = [
+        AxialSlice(number, volume.instances[0], offset, tilt, window, images[number], probabilities[number])
+        for number, (volume, _, offset, window) in enumerate(slices)
+    ]
+    found.sort(key=lambda item: item.offset_mm)
+    step = float(np.max(np.diff([item.offset_mm for item in found]))) if len(found) > 1 else float("inf")
+    return AxialReading(disc, stack, segmenter.card.classes, tuple(found), step, None, read_depths(found, recess))
 
 
 def read(crops: Crops, networks: tuple[Segmenter, Segmenter]) -> AxialReading:

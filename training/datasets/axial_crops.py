@@ -1,8 +1,9 @@
 """Cuts of simulated axial slices around the canal, rendered once into shards and read many times.
 
 Every shard is an npz of images, labels (numbers of configs/anatomy.toml), places and exact truth in mm. Seeds of the splits
-never meet: training 1,000,000 and up (three slices a disc) and 1,500,000 and up (whole stacks), validation (choices, calibration)
-2,000,000 and up; whole studies are tested on 9,100,000 and up, those outside the ranges of training on 9,700,000 and up.
+never meet: training 1,000,000 and up (three slices a disc) and 1,500,000 and up (whole stacks), validation (choices) 2,000,000 and up;
+whole studies are tested on 9,100,000 and up, calibrated on 9,150,000 and up; those outside the ranges of training are tested on
+9,700,000 and up, calibrated on 9,760,000 and up.
 """
 
 from __future__ import annotations
@@ -16,7 +17,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-FIRST_SEED = {"train": 1_000_000, "stacks": 1_500_000, "validation": 2_000_000, "study": 9_100_000, "beyond": 9_700_000}
+FIRST_SEED = {
+    "train": 1_000_000,
+    "stacks": 1_500_000,
+    "validation": 2_000_000,
+    "study": 9_100_000,
+    "calibration": 9_150_000,
+    "beyond": 9_700_000,
+    "calibration_beyond": 9_760_000,
+}
 SIZE, PIXEL_MM = 208, 0.6
 _LEVELS = {
     "train": ("L4-L5", "L5-S1", "L3-L4"),
