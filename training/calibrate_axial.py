@@ -23,7 +23,7 @@ from configs import anatomy, grading
 from dicom_io import read_study
 from inference.axial_doubts import axial_doubts
 from inference.herniation import Herniation, measure_herniation
-from inference.localize import Disc, locate_discs
+from inference.localize import locate_discs
 from inference.measure import SIDES, Canal, coverage, measure_canal, slice_gap
 from inference.recess_depth import Depth
 from inference.segment import AxialReading, segment_axial
@@ -31,16 +31,12 @@ from models.calibration import LogisticHead
 from models.runtime import Segmenter
 from models.weights import CARDS, write_card
 from training.datasets.axial_crops import FIRST_SEED
+from training.evaluate_phantom import NEAR_MM, off_level_mm
 from training.phantom.synth import make_study
 
 FITTED_ON = "simulated images only"
-_MARGIN_ERROR_MM = 1.2
-_TILT_ERROR_DEG = 3.0
-"""Discs are misplaced and misturned by this (one standard deviation), as sagittal slices would have it."""
 _PARTS: tuple[tuple[str, str | None], ...] = (("calibration", None), ("calibration_beyond", "beyond"))
 """Folder, which is also the name of the first seed, and protocol of the simulated studies."""
-_NEAR_MM = 8.0
-"""A disc farther than this from the one of its name is another disc."""
 _FOLDS = 5
 _SD_FLOOR = 0.25
 
@@ -90,43 +86,14 @@ def _make_and_read(job: tuple[Path, int, str | None]) -> list[Case]:
     levels = {level["name"]: level for level in truth["levels"] if level["name"] in anatomy().read_levels}
     study = read_study([folder / series["role"] for series in truth["series"]])
     spine = locate_discs(study.with_role("sagittal_t2")[0].volume, sagittal)
-    discs = [disc for disc in spine.discs if disc.name in levels and _is_there(disc, levels[disc.name])]
+    named = [disc for disc in spine.discs if disc.name in levels]
+    discs = [disc for disc in named if off_level_mm(disc.centre_lps, levels[disc.name]) <= NEAR_MM]
     found = segment_axial(study.with_role("axial_t2"), discs, segmenter, recess)
     return [
         Case(replace(item, label_map=None), levels[item.disc.name], int(truth["seed"]), job[2] is not None)
         for item in found
         if not axial_doubts((item,))
     ]
-
-
-def _is_there(disc: Disc, level: Mapping[str, Any]) -> bool:
-    away = (np.asarray(disc.centre_lps) - np.asarray(level["disc_centre_lps"])) @ np.asarray(level["normal_lps"])
-    return bool(abs(away) <= _NEAR_MM)
-
-
-def misplaced_disc(margin: NDArray[np.float64], normal: NDArray[np.float64], rng: np.random.Generator) -> Disc:
-    """A disc whose posterior margin (3,) and unit normal (3,) are off by as much as sagittal slices would have them."""
-    margin = margin + rng.normal(0, _MARGIN_ERROR_MM, 3)
-    normal = normal + rng.normal(0, np.radians(_TILT_ERROR_DEG), 3)
-    return simulated_disc(margin, normal / np.linalg.norm(normal))
-
-
-def simulated_disc(margin: NDArray[np.float64], normal: NDArray[np.float64]) -> Disc:
-    """A disc whose place is known and whose other values are unknown."""
-    return Disc(
-        name="L4-L5",
-        basis="simulated",
-        confidence=1.0,
-        alternative_name=None,
-        centre_lps=margin - np.array([0.0, 17.0, 0.0]),
-        normal=normal,
-        posterior_margin_lps=margin,
-        anterior_margin_lps=margin - np.array([0.0, 34.0, 0.0]),
-        height_mm=8.0,
-        ap_mm=34.0,
-        volume_mm3=0.0,
-        source_slice=0,
-    )
 
 
 def calibrate_axial(runs: Path, *, count: int = 60, device: str = "auto", workers: int = 2, cards: Path = CARDS) -> str:

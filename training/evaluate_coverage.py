@@ -227,7 +227,7 @@ def _read_recesses(
     from inference.measure import SIDES, measure_recess
     from inference.segment import segment_axial
     from inference.sizes import Missing
-    from training.calibrate_axial import misplaced_disc
+    from training.simulated_disc import misplaced_disc
 
     truth = json.loads(path.read_text(encoding="utf-8"))
     stacks = read_study(path.parent / "axial_t2").with_role("axial_t2")

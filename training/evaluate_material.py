@@ -17,9 +17,9 @@ from inference.herniation import measure_herniation
 from inference.segment import AxialReading, AxialSlice, Window
 from inference.sizes import Missing
 from models.runtime import Segmenter
-from training.calibrate_axial import simulated_disc
 from training.datasets.notes import HERNIATION, NONE, noted_levels, picture_of, read_pictures
 from training.intervals import bootstrap_interval, roc_auc
+from training.simulated_disc import simulated_disc
 
 _STEP_MM = 4.4
 """Usual distance between the slices of these pictures, of which each is read alone."""

@@ -38,7 +38,8 @@ _DIFFERENT_MM = 2.0
 _WIDE_MM = 5.0
 """Recesses of one disc that differ by more than _DIFFERENT_MM must come out in the right order, unless both are wide (Ciric 1980:
 5 mm and more are normal) and there is no side to name."""
-_NEAR_MM = 8.0
+NEAR_MM = 8.0
+"""A disc farther than this from the one of its name (`off_level_mm`) is another disc."""
 _LARGE_MM = 3.0
 """A herniation of this extent must not be missed; those below `present_at_or_above` count as none."""
 _DOUBTED = frozenset({"NUMBERING_UNCERTAIN", "LEVEL_AMBIGUOUS"})
@@ -146,7 +147,7 @@ def compare(
         level = true_levels[name]
         if name not in read_levels:
             missing.append(name)
-        elif _distance(read_levels[name].disc_centre_lps, level["disc_centre_lps"], level) > _NEAR_MM:
+        elif off_level_mm(read_levels[name].disc_centre_lps, level) > NEAR_MM:
             off.append(name)
         here = [finding for finding in report.findings if finding.level == name]
         depths: dict[str, float] = {}
@@ -231,7 +232,7 @@ def figures(compared: Sequence[Compared]) -> list[str]:
     least = grading().herniation.present_at_or_above
     false = flags[0][flags[0][:, 1] == 0, 0]
     lines = [
-        f"levels {' and '.join(anatomy().read_levels)}, named and placed within {_NEAR_MM:g} mm: {_share(levels - off, levels)}",
+        f"levels {' and '.join(anatomy().read_levels)}, named and placed within {NEAR_MM:g} mm: {_share(levels - off, levels)}",
         f"a level under a wrong name in {len(misnamed)} studies, without a warning in {silent}; a level not found in {absent}; "
         f"names doubted though right in {doubted} of {studies}",
         f"side right in {_share(studies - len(wrong), studies)} studies ({sided} comparisons: lateral herniations, and recesses "
@@ -273,9 +274,11 @@ def _value(finding: Finding | None, name: str) -> float | None:
     return next((item.value for item in finding.measurements if item.name == name), None)
 
 
-def _distance(found: Sequence[float], true: Sequence[float], level: Mapping[str, Any]) -> float:
-    """Distance in mm along the disc's normal: whether it is the same disc, not whether its middle is the same point."""
-    return float(abs((np.asarray(found) - np.asarray(true)) @ np.asarray(level["normal_lps"])))
+def off_level_mm(centre_lps: Sequence[float] | NDArray[np.float64], level: Mapping[str, Any]) -> float:
+    """Distance of a disc's centre (3,) in mm from that of a true level (truth.json), along the disc's normal: whether it is the same
+    disc, not whether its middle is the same point.
+    """
+    return float(abs((np.asarray(centre_lps) - np.asarray(level["disc_centre_lps"])) @ np.asarray(level["normal_lps"])))
 
 
 def _agreement(compared: Sequence[Compared], name: str, unit: str) -> str:

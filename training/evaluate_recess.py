@@ -22,10 +22,10 @@ from inference.recess_depth import read_depths
 from inference.segment import AxialReading, AxialSlice, Window
 from inference.sizes import Missing
 from models.runtime import Segmenter
-from training.calibrate_axial import simulated_disc
 from training.datasets.axial import Outlined, Settings, load_outlines
 from training.datasets.notes import HERNIATION, NONE, T1_PIXEL_MM, Noted, noted_levels, picture_of, read_pictures
 from training.intervals import bootstrap_interval, with_interval
+from training.simulated_disc import simulated_disc
 
 Picture = NDArray[np.float32]
 LEVELS = ("L4-L5", "L5-S1")

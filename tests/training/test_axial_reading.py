@@ -18,10 +18,10 @@ from inference.sizes import Size
 from inference.window_reading import read_windows
 from models.intensity import normalise
 from models.runtime import Segmenter
-from training.calibrate_axial import simulated_disc
 from training.datasets.axial import swap_sides
 from training.datasets.axial_crops import FIRST_SEED, TRUTH, Crops, crops_of
 from training.evaluate_axial import dice
+from training.simulated_disc import simulated_disc
 
 SEED = FIRST_SEED["study"] + 500_000
 

@@ -23,8 +23,8 @@ from models.mirror_scores import MirrorReader, reads
 from models.networks import build
 from models.weights import Card, WeightsError, load_card, save_weights, with_partners, write_card
 from tests.training.test_notes import mirrored, window
-from training.calibrate_axial import simulated_disc
 from training.notes_recipe import notes_recipe
+from training.simulated_disc import simulated_disc
 
 
 def head(feature: str) -> LogisticHead:
