@@ -23,7 +23,7 @@ from inference.doubts import study_doubts, too_poor
 from inference.exam import Exam
 from inference.exam_versions import ExamVersions, check_patient
 from inference.first_read import FirstRead
-from inference.grade import read_levels, without_level
+from inference.grade import cut_short, read_levels, without_level
 from inference.localize import Localization, locate_discs
 from inference.provenance import GRADER, NETWORKS, NOTES, result_key, software
 from inference.report import ModelUsed, Report, ReportWarning, Runtime, Withheld
@@ -171,7 +171,9 @@ def analyze(
     report = Report(
         **_provenance(study.manifest_sha256, engine, exam, first_read, language),
         study=study_read(study, spine.numbering),
-        warnings=warnings_of((*study.warnings, *study.excluded, *stack.warnings, *spine.warnings, *sides, *doubted)),
+        warnings=warnings_of(
+            (*study.warnings, *study.excluded, *stack.warnings, *spine.warnings, *sides, *doubted, *cut_short(findings))
+        ),
         levels=tuple(level_read(disc) for disc in reversed(spine.discs)),
         findings=with_roots(findings, imaging),
         withheld=withheld,

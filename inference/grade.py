@@ -13,6 +13,7 @@ from math import erf, sqrt
 from typing import TYPE_CHECKING, Literal, get_args
 
 from configs import anatomy, grading
+from dicom_io.study import Notice
 from inference.both_planes import together_of
 from inference.measure import SIDES, Canal, LevelSizes, as_measurement, measure_level
 from inference.report import Evidence, Finding, HerniationType, Kind, Level, Measurement, Severity, Side, Withheld
@@ -240,7 +241,10 @@ def _herniation(
     card: Card,
     neighbours: Sequence[float],
 ) -> Finding | Withheld:
-    """One herniation from what the axial slices show and what the sagittal score adds; withheld where the two disagree clearly."""
+    """One herniation from what the axial slices show and what the sagittal score adds; withheld where the two disagree clearly.
+
+    Where the slices end at it no millimetres are given (`cut_short` tells so), and its severity is the least that it can have.
+    """
     seen = sizes.herniation if sizes else absent
     sagittal = disc.herniation_probability
     if isinstance(seen, Missing) or axial is None or sizes is None:
@@ -267,7 +271,7 @@ def _herniation(
     extent = seen.extent.value if kind != "none" else None
     band = grading().herniation
     measurements = list(_scores(axial_probability, sagittal))
-    if kind != "none":
+    if kind != "none" and not seen.cut_off:
         cuts = (band.moderate_at_or_above, band.severe_at_or_above)
         measurements.insert(0, as_measurement("ap_mm", seen.extent, "mm", cuts, 0.5))
     return Finding(
@@ -284,6 +288,19 @@ def _herniation(
         evidence=(_evidence(seen.extent, axial),),
         basis=SIMULATED if sagittal is None else MIXED,
     )
+
+
+def cut_short(findings: Sequence[Finding]) -> tuple[Notice, ...]:
+    """A warning for herniations that were placed and not measured, since the axial slices end at them."""
+    levels = [
+        finding.level
+        for finding in findings
+        if finding.kind == "herniation" and finding.zone and all(item.name != "ap_mm" for item in finding.measurements)
+    ]
+    if not levels:
+        return ()
+    text = f"the axial slices end at the herniation of {' and '.join(levels)}: how far it reaches is not measured"
+    return (Notice("HERNIATION_CUT", text),)
 
 
 def _t1_herniation(level: Level, disc: Disc, seen: T1Herniation) -> Finding | Withheld:

@@ -42,6 +42,8 @@ class Herniation:
     area_mm2: float
     features: Mapping[str, float] = field(default_factory=dict)
     """What the card's head makes a calibrated probability of; of all slices of the level (`measure_herniation`)."""
+    cut_off: bool = False
+    """The slices end where it reaches farthest: it may reach farther than `extent` on slices that are not there."""
 
 
 def canal_middle(axial: AxialReading, item: AxialSlice) -> float:
@@ -74,7 +76,16 @@ def measure_herniation(axial: AxialReading, constants: Mapping[str, float]) -> H
     margin = disc_margin(axial, inside)
     every = [herniation_on_slice(axial, item, margin, constants) for item in inside]
     worst = max(every, key=lambda found: (found.type != "none", found.extent.value))
-    return replace(worst, features=_features(axial, inside, every, worst))
+    return replace(worst, features=_features(axial, inside, every, worst), cut_off=_cut_off(axial, inside, worst))
+
+
+def _cut_off(axial: AxialReading, slices: Sequence[AxialSlice], worst: Herniation) -> bool:
+    """Whether the worst slice is an outermost one and the next, if the stack went on, would still belong to the level."""
+    low, high = reading().slices.herniation_mm
+    step, offset = axial.stack.volume.grid.spacing[0], worst.extent.slice.offset_mm
+    below = worst.extent.slice is slices[0] and offset - step >= low
+    above = worst.extent.slice is slices[-1] and offset + step <= high
+    return worst.type != "none" and (below or above)
 
 
 def _features(

@@ -14,6 +14,7 @@ from inference.both_planes import with_sagittal
 from inference.grade import (
     below_cut,
     canal_severity,
+    cut_short,
     herniation_severity,
     read_levels,
     recess_severity,
@@ -226,3 +227,18 @@ def test_above_the_taught_levels_only_the_sac_is_read_on_axial_slices() -> None:
     found, withheld = read(at("L1-L2", depth_left=1.0, hernia_left=6.0))
     assert {item.kind for item in found} == {"canal_stenosis"}
     assert all(item.level != "L1-L2" for item in withheld)
+
+
+def test_a_herniation_at_the_end_of_the_slices_has_a_side_and_no_millimetres_and_is_warned_of() -> None:
+    whole = at("L5-S1", hernia_left=6.0)
+    found, _ = read(whole)
+    assert cut_short(found) == ()
+    ended = replace(whole, slices=tuple(item for item in whole.slices if item.offset_mm >= -1.0))
+    found, _ = read(ended)
+    herniation = next(item for item in found if item.kind == "herniation")
+    assert (herniation.side, herniation.type) == ("left", "protrusion")
+    assert herniation.severity == "moderate"
+    assert all(item.name != "ap_mm" for item in herniation.measurements)
+    (warning,) = cut_short(found)
+    assert warning.code == "HERNIATION_CUT"
+    assert "L5-S1" in warning.text
