@@ -30,7 +30,7 @@ from inference.segment import AxialReading, segment_axial
 from models.calibration import LogisticHead
 from models.runtime import Segmenter
 from models.weights import CARDS, write_card
-from training.datasets.axial_crops import FIRST_SEED
+from training.datasets.axial_crops import seeds_of
 from training.evaluate_phantom import NEAR_MM, off_level_mm
 from training.phantom.synth import make_study
 
@@ -58,11 +58,7 @@ class Case:
 
 def study_cases(runs: Path, count: int, device: str, workers: int) -> list[Case]:
     """Make (or reuse) twice `count` studies under `runs` and read the discs of the levels that are read fully, as far as undoubted."""
-    jobs = [
-        (runs / name, seed, protocol)
-        for name, protocol in _PARTS
-        for seed in range(FIRST_SEED[name], FIRST_SEED[name] + count)
-    ]
+    jobs = [(runs / name, seed, protocol) for name, protocol in _PARTS for seed in seeds_of(name, count)]
     # spawned, because a forked child of a process that has used torch may hang
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_load_networks, initargs=(device,)) as pool:

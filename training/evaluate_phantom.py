@@ -23,7 +23,7 @@ from configs import anatomy, grading
 from inference.grade import canal_severity, recess_severity
 from inference.report import Finding, Report
 from inference.segment import LabelMap
-from training.datasets.axial_crops import FIRST_SEED
+from training.datasets.axial_crops import seeds_of
 from training.intervals import bootstrap_interval
 
 if TYPE_CHECKING:
@@ -83,14 +83,14 @@ def evaluate_phantom(
     `beyond` draws persons and scanners outside the ranges of training (configs/training/phantom_beyond.toml).
     """
     folder, kind, protocol = ("phantom_beyond", "beyond", "beyond") if beyond else ("phantom_studies", "study", None)
-    first = FIRST_SEED[kind]
-    jobs = [(runs / folder, seed, protocol) for seed in range(first, first + count)]
+    seeds = seeds_of(kind, count)
+    jobs = [(runs / folder, seed, protocol) for seed in seeds]
     # spawned, because a forked child of a process that has used torch may hang
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_load_engine, initargs=(device,)) as pool:
         compared = list(pool.map(_make_and_read, jobs))
     title = "outside the ranges of training" if beyond else "within the ranges of training"
-    return "\n".join([f"{count} simulated studies {title}, seeds from {first}", *figures(compared)])
+    return "\n".join([f"{count} simulated studies {title}, seeds from {seeds.start}", *figures(compared)])
 
 
 _ENGINE: list[Engine] = []

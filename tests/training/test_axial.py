@@ -28,7 +28,7 @@ from training.datasets.axial import (
     swap_sides,
     with_neighbours,
 )
-from training.datasets.axial_crops import FIRST_SEED, TRUTH, Crops
+from training.datasets.axial_crops import FIRST_SEED, TRUTH, Crops, seeds_of
 from training.fit_recess import recess_recipe, side_logits, stack_sample, stacks_of, two_bins
 from training.recipes import Recipe, load_recipe
 
@@ -168,6 +168,14 @@ def test_outlined_disc_keeps_its_area_in_the_window(recipe: Recipe) -> None:
 def test_seeds_of_training_validation_and_whole_studies_are_far_apart() -> None:
     first = sorted(FIRST_SEED.values())
     assert min(np.diff(first)) >= 50_000  # no split draws so many people
+
+
+def test_a_split_that_would_run_into_the_next_is_refused() -> None:
+    following = min(first for first in FIRST_SEED.values() if first > FIRST_SEED["study"])
+    room = following - FIRST_SEED["study"]
+    assert seeds_of("study", room)[-1] == following - 1
+    with pytest.raises(ValueError, match="run into the seeds of another"):
+        seeds_of("study", room + 1)
 
 
 def test_depths_change_sides_with_the_mirror_and_never_with_anything_else(crops: Crops) -> None:

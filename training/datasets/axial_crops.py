@@ -43,6 +43,15 @@ _CENTRE_JITTER_MM = 3.0
 _PEOPLE_PER_SHARD = 20
 
 
+def seeds_of(split: str, people: int) -> range:
+    """Seeds of the first `people` persons of a split. ValueError where they would run into those of another split."""
+    first = FIRST_SEED[split]
+    following = min((other for other in FIRST_SEED.values() if other > first), default=None)
+    if following is not None and first + people > following:
+        raise ValueError(f"{people} persons of split {split!r} run into the seeds of another from {following} on")
+    return range(first, first + people)
+
+
 @dataclass(frozen=True)
 class Crops:
     """Rendered cuts, one entry each: images and labels (N, H, W), anchors (N, 2) as (row, column) of the midline point of the
@@ -105,8 +114,7 @@ def render_crops(
 ) -> list[Path]:
     """Render shards of `people` simulated persons that are not there yet; returns all shards of the split."""
     folder.mkdir(parents=True, exist_ok=True)
-    first = FIRST_SEED[split]
-    starts = range(first, first + people, _PEOPLE_PER_SHARD)
+    starts = seeds_of(split, people)[::_PEOPLE_PER_SHARD]
     paths = [folder / f"{split}-{start}.npz" for start in starts]
     missing = [(path, split, start) for path, start in zip(paths, starts, strict=True) if not path.exists()]
     with ProcessPoolExecutor(max_workers=workers) as pool:
