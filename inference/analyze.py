@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from dicom_io.errors import NoUsableSeries
 from dicom_io.study import Notice, Stack, Study
-from inference.assemble import level_read, merged_maps, pictures_of, study_read, warnings_of, with_roots
+from inference.assemble import (
+    level_read,
+    merged_maps,
+    outlined_as_decided,
+    pictures_of,
+    study_read,
+    warnings_of,
+    with_roots,
+)
 from inference.axial_t1 import T1_ROLE, T1Herniation, read_axial_t1
 from inference.clinical import Assessment, assess
 from inference.clinical_words import say
@@ -180,6 +188,7 @@ def analyze(
         **_clinical(assessment),
     )
     steps.begin("pictures")
+    axial = outlined_as_decided(axial, report.findings)
     maps = (LabelMap(spine.label_map, stack.volume.grid, "sagittal", stack.volume), *merged_maps(axial))
     return Reading(report, study, pictures_of(report, maps[0], stack, axial), maps)
 

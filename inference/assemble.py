@@ -102,6 +102,20 @@ def merged_maps(axial: Sequence[AxialReading]) -> tuple[LabelMap, ...]:
     return tuple(merged.values())
 
 
+def outlined_as_decided(axial: Sequence[AxialReading], findings: Sequence[Finding]) -> tuple[AxialReading, ...]:
+    """The readings with outlines that say what the findings say: where none is called, material beyond the margin is disc."""
+    denied = {item.level for item in findings if item.kind == "herniation" and not item.flagged}
+    material, disc = (anatomy().axial.value(name) for name in ("herniated_material", "disc"))
+    decided = []
+    for item in axial:
+        outlines = item.label_map
+        if outlines is not None and item.disc.name in denied:
+            array = np.where(outlines.array == material, disc, outlines.array).astype(np.uint8)
+            outlines = replace(outlines, array=array)
+        decided.append(replace(item, label_map=outlines))
+    return tuple(decided)
+
+
 def pictures_of(
     report: Report, sagittal: LabelMap, stack: Stack, axial: Sequence[AxialReading]
 ) -> tuple[KeyPicture, ...]:

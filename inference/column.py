@@ -33,6 +33,7 @@ class ColumnLimits(BaseModel):
     disc_height_mm: tuple[float, float]
     disc_to_canal_mm: tuple[float, float]
     spacing_mm: tuple[float, float]
+    room_filled: float
     missing_disc_ratio: float
     canal_height_mm: float
     canal_ap_mm: tuple[float, float]
@@ -125,8 +126,8 @@ def find_column(label_map: Labels, spacing_mm: float) -> Column | None:
     del count
     if not found:
         return None
-    chain = _longest_chain(sorted(found, key=lambda disc: -disc.centre[0]), spacing_mm, limits)
     vertebra = label_map == labels.value("vertebra")
+    chain = _longest_chain(sorted(found, key=lambda disc: -disc.centre[0]), vertebra, spacing_mm, limits)
     return Column(canal, front, vertebra, label_map > 0, chain, _gaps(chain, spacing_mm, limits), spacing_mm)
 
 
@@ -151,7 +152,9 @@ def column_faults(column: Column | None) -> tuple[str, ...]:
         return ("no spinal canal with discs in front of it was found",)
     faults = []
     if len(column.discs) < limits.min_discs:
-        faults.append(f"only {len(column.discs)} consecutive discs were found in front of a canal")
+        faults.append(
+            f"only {len(column.discs)} consecutive discs with bodies between them were found in front of a canal"
+        )
     aps = np.array([disc.ap_mm for disc in column.discs])
     heights = np.array([disc.height_mm for disc in column.discs])
     if not _within(np.median(aps), limits.disc_ap_mm):
@@ -200,18 +203,15 @@ def column_form(column: Column) -> dict[str, float]:
     """Regularity of a column of two discs or more: see the limits of the same names in `configs/column.toml`."""
     discs, spacing = column.discs, column.spacing_mm
     steps = np.array(disc_steps(discs, spacing))
-    aps = np.array([disc.ap_mm for disc in discs])
+    # the lowest may be what remains in a sacrum; of one that the upper edge of the picture cuts, only a piece is seen
+    aps = np.array([disc.ap_mm for disc in discs[1:] if not disc.mask[0].any()])
     filled, bends = [], []
     for lower, upper in pairwise(discs):
         course = upper.centre - lower.centre
         length = float(np.linalg.norm(course))
         for disc in (lower, upper):
             bends.append(float(np.degrees(np.arccos(np.clip(disc.up @ course / length, -1, 1)))))
-        along = np.linspace(0.3, 0.7, 9)[:, None, None] * course
-        across = np.linspace(-0.3, 0.3, 9)[None, :, None] * (lower.ap_mm + upper.ap_mm) / 2 / spacing * lower.back
-        points = np.rint(lower.centre + along + across).astype(int).reshape(-1, 2)
-        inside = np.clip(points, 0, np.array(column.vertebra.shape) - 1)
-        filled.append(float(column.vertebra[inside[:, 0], inside[:, 1]].mean()))
+        filled.append(_room_filled(lower, upper, column.vertebra, spacing))
     gaps = [canal_gap_mm(disc, column) for disc in discs]
     discs_mask = np.any([disc.mask for disc in discs], axis=0)
     near = ndimage.distance_transform_edt(~(discs_mask | column.canal)) * spacing <= _BESIDE_MM
@@ -221,10 +221,19 @@ def column_form(column: Column) -> dict[str, float]:
         "stray": 1.0 - float((own & column.labelled).sum()) / float(column.labelled.sum()),
         "bodies_between": float(np.median(filled)),
         "step_ratio": float(steps.max() / steps.min()),
-        "ap_ratio": float(aps[1:].max() / aps[1:].min()),
+        "ap_ratio": float(aps.max() / aps.min()) if len(aps) else 1.0,
         "bend_deg": float(np.median(bends)),
         "posterior_gap_mm": float(np.median(gaps)),
     }
+
+
+def _room_filled(lower: FlatDisc, upper: FlatDisc, vertebra: NDArray[np.bool_], spacing_mm: float) -> float:
+    """Share of the room between two discs that is labelled vertebra."""
+    along = np.linspace(0.3, 0.7, 9)[:, None, None] * (upper.centre - lower.centre)
+    across = np.linspace(-0.3, 0.3, 9)[None, :, None] * (lower.ap_mm + upper.ap_mm) / 2 / spacing_mm * lower.back
+    points = np.rint(lower.centre + along + across).astype(int).reshape(-1, 2)
+    inside = np.clip(points, 0, np.array(vertebra.shape) - 1)
+    return float(vertebra[inside[:, 0], inside[:, 1]].mean())
 
 
 def disc_steps(discs: tuple[FlatDisc, ...], spacing_mm: float) -> list[float]:
@@ -338,8 +347,11 @@ def _front_edge(canal: NDArray[np.bool_]) -> NDArray[np.float64]:
     return front
 
 
-def _longest_chain(discs: list[FlatDisc], spacing_mm: float, limits: ColumnLimits) -> tuple[FlatDisc, ...]:
-    """Longest run of discs, lowest first, whose neighbours are as far apart as discs are (a single missed one allowed).
+def _longest_chain(
+    discs: list[FlatDisc], vertebra: NDArray[np.bool_], spacing_mm: float, limits: ColumnLimits
+) -> tuple[FlatDisc, ...]:
+    """Longest run of discs, lowest first, whose neighbours are as far apart as discs are (a single missed one allowed) and have
+    a vertebra between them.
 
     Two pieces nearer than the smallest distance are one broken disc: the larger stays.
     """
@@ -353,7 +365,12 @@ def _longest_chain(discs: list[FlatDisc], spacing_mm: float, limits: ColumnLimit
     runs: list[list[FlatDisc]] = []
     for disc in merged:
         reach = limits.spacing_mm[1] * limits.missing_disc_ratio
-        if runs and np.linalg.norm(disc.centre - runs[-1][-1].centre) * spacing_mm <= reach:
+        last = runs[-1][-1] if runs else None
+        if (
+            last is not None
+            and np.linalg.norm(disc.centre - last.centre) * spacing_mm <= reach
+            and _room_filled(last, disc, vertebra, spacing_mm) >= limits.room_filled
+        ):
             runs[-1].append(disc)
         else:
             runs.append([disc])

@@ -9,7 +9,7 @@ import pytest
 
 from dicom_io import read_study
 from dicom_io.geometry import Grid, SourceInstance, Volume
-from inference.column import column_faults, find_column
+from inference.column import column_faults, column_limits, find_column
 from inference.localize import Localization, locate_discs
 from inference.upright import to_source, upright
 from models import Segmenter
@@ -173,6 +173,30 @@ def test_discs_without_bodies_between_them_are_no_column() -> None:
     label_map = _painted()
     label_map[label_map == 1] = 0
     assert any("bodies" in text for text in column_faults(find_column(label_map, PIXEL)))
+
+
+def test_what_looks_like_a_disc_below_the_sacrum_is_no_lowest_disc() -> None:
+    label_map = _painted()
+    rows, columns = np.arange(300)[:, None] * PIXEL, np.arange(200)[None] * PIXEL
+    label_map[(np.abs(rows - 280) < 4) & (np.abs(columns - 80) < 15)] = 2
+    column, usual = find_column(label_map, PIXEL), find_column(_painted(), PIXEL)
+    assert column is not None
+    assert usual is not None
+    assert [tuple(disc.centre) for disc in column.discs] == [tuple(disc.centre) for disc in usual.discs]
+    assert column_faults(column) == ()
+    assert column.gaps == ()
+
+
+def test_a_disc_that_the_picture_cuts_is_not_held_against_the_others() -> None:
+    label_map = _painted()
+    cut = label_map[np.arange(300) * PIXEL - (230 - 5 * 36) > -1.5].copy()
+    across = np.flatnonzero(cut[0] == 2)
+    cut[: round(6 / PIXEL), across[:-14]] = 1
+    column = find_column(cut, PIXEL)
+    assert column is not None
+    assert len(column.discs) == 6
+    assert column.discs[-1].ap_mm < column.discs[1].ap_mm / column_limits().ap_ratio
+    assert column_faults(column) == ()
 
 
 def test_missed_disc_leaves_a_gap() -> None:

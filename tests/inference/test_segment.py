@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from inference.assemble import outlined_as_decided
 from inference.recess_depth import bin_depths, read_depths
+from inference.report import Finding, HerniationType
 from inference.segment import class_names, recentred_margin, sample_window, slice_windows
 from inference.window_reading import mirrored_average, read_windows
 from models.intensity import InputSpec, normalise
@@ -18,6 +20,7 @@ from tests.inference.axial_scene import MARGIN, PIXEL_MM, disc, paint, painted_r
 
 ORDERS = list(itertools.product([False, True], repeat=3))
 UP = np.array([0.0, 0.0, 1.0])
+DISC, MATERIAL = (class_names().index(name) for name in ("disc", "herniated_material"))
 
 
 @pytest.mark.parametrize(("slices", "rows", "columns"), ORDERS)
@@ -153,6 +156,28 @@ def test_the_depth_is_the_mean_of_both_networks_and_less_sure_where_they_differ(
     assert alone.value == pytest.approx(depths[4], abs=1e-3)
     assert both.value == pytest.approx((depths[4] + depths[8]) / 2, abs=1e-3)
     assert both.sd > alone.sd + 1.0
+
+
+@pytest.mark.parametrize("kind", ["none", "bulge", "protrusion"])
+def test_material_is_outlined_only_where_a_herniation_is_called(kind: HerniationType) -> None:
+    reading = painted_reading(stack(), hernia_left=5.0)
+    found = Finding(
+        id="F1", level="L4-L5", side="left", kind="herniation", type=kind, severity="normal_mild", basis="painted"
+    )
+    assert reading.label_map is not None
+    assert (material := reading.label_map.array == MATERIAL).any()
+    (decided,) = outlined_as_decided([reading], [found])
+    assert decided.label_map is not None
+    assert (decided.label_map.array[material] == (MATERIAL if found.flagged else DISC)).all()
+    assert np.array_equal(decided.label_map.array[~material], reading.label_map.array[~material])
+
+
+def test_withheld_herniations_keep_their_outline() -> None:
+    reading = painted_reading(stack(), hernia_left=5.0)
+    assert reading.label_map is not None
+    (decided,) = outlined_as_decided([reading], [])
+    assert decided.label_map is not None
+    assert np.array_equal(decided.label_map.array, reading.label_map.array)
 
 
 def test_nothing_is_labelled_outside_the_slices_that_were_read() -> None:
