@@ -12,12 +12,11 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy import ndimage
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -28,7 +27,7 @@ from models.intensity import InputSpec, normalise
 from models.networks import NetworkSpec, build
 from models.weights import CARDS, WEIGHTS, Card, file_sha256, save_weights, write_card
 from training.datasets.axial import Augmentation, degraded
-from training.datasets.axial_crops import PIXEL_MM, Crops, load_crops
+from training.datasets.axial_crops import PIXEL_MM, Crops, Split, load_crops
 from training.fit import drawn_ahead
 from training.recipes import Optimiser
 
@@ -49,7 +48,7 @@ class RecessRecipe(BaseModel):
     seed: int
     trained_on: str
     largest_mm: float
-    crops_split: Literal["train", "stacks"] = "train"
+    crops_splits: tuple[Split, ...] = Field(min_length=1)
     """Three slices around the recess of each disc, or whole stacks."""
     partner: str | None = None
     """Recipe of the network that the card names as this one's partner (models/weights.py)."""
@@ -96,7 +95,6 @@ def stack_sample(
     if mirrored:
         grid[1] = -grid[1]
     place = np.einsum("ij,jrc->irc", turn * (recipe.input.spacing_mm / PIXEL_MM), grid)
-    state = rng.bit_generator.state if rng else {}
     pictures = []
     for k in picked:
         centre = crops.anchors[members[k]] + (np.array([BEHIND_MARGIN_MM, 0.0]) + shift) / PIXEL_MM
@@ -104,11 +102,11 @@ def stack_sample(
         picture = ndimage.map_coordinates(
             crops.images[members[k]].astype(np.float32), list(position), order=1, mode="nearest"
         )
-        picture = normalise(picture, recipe.input)
-        if rng is not None:
-            rng.bit_generator.state = state
-            picture = degraded(picture, recipe.input.spacing_mm, plan, rng)
-        pictures.append(picture)
+        pictures.append(normalise(picture, recipe.input))
+    if rng is not None:
+        changed = degraded(np.stack(pictures), recipe.input.spacing_mm, plan, rng)
+        # a slice that stands for a missing neighbour is the same picture, noise and all
+        pictures = [changed[picked.index(k)] for k in picked]
     depths = crops.truth[members[0], :2].astype(np.float32)
     depths = depths[::-1] if mirrored else depths
     return network_input(pictures, offsets[picked].tolist(), recipe.input), np.ascontiguousarray(depths)
@@ -195,7 +193,7 @@ def fit_recess(
     optimiser = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     start, best, path = time.monotonic(), math.inf, folder / "best.safetensors"
     total = settings.steps
-    for step, (images, depths) in enumerate(_batches(load_crops(crops_folder, recipe.crops_split), recipe)):
+    for step, (images, depths) in enumerate(_batches(load_crops(crops_folder, *recipe.crops_splits), recipe)):
         spent = (time.monotonic() - start) / (60 * minutes) if minutes else 0.0
         share = max(spent, step / total)
         warm = min(1.0, (step + 1) / settings.warmup_steps)

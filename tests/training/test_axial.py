@@ -28,7 +28,7 @@ from training.datasets.axial import (
     swap_sides,
     with_neighbours,
 )
-from training.datasets.axial_crops import FIRST_SEED, TRUTH, Crops, seeds_of
+from training.datasets.axial_crops import FIRST_SEED, TRUTH, Crops, load_crops, seeds_of
 from training.fit_recess import recess_recipe, side_logits, stack_sample, stacks_of, two_bins
 from training.recipes import Recipe, load_recipe
 
@@ -167,7 +167,7 @@ def test_outlined_disc_keeps_its_area_in_the_window(recipe: Recipe) -> None:
 
 def test_seeds_of_training_validation_and_whole_studies_are_far_apart() -> None:
     first = sorted(FIRST_SEED.values())
-    assert min(np.diff(first)) >= 50_000  # no split draws so many people
+    assert min(np.diff(first)) >= 500_000
 
 
 def test_a_split_that_would_run_into_the_next_is_refused() -> None:
@@ -188,6 +188,26 @@ def test_depths_change_sides_with_the_mirror_and_never_with_anything_else(crops:
         assert tuple(depths) == ((3.0, 7.0) if bright else (7.0, 3.0))
         seen.add(bright)
     assert seen == {True, False}
+
+
+def test_neighbours_differ_in_noise_alone_and_a_missing_one_is_the_middle_slice_again(crops: Crops) -> None:
+    recipe, members = recess_recipe(), stacks_of(crops)[0]
+    seen = set()
+    for seed in range(24):
+        before, middle, after = stack_sample(crops, members, recipe, np.random.default_rng(seed))[0][:3]
+        seen |= {np.array_equal(before, middle), np.array_equal(after, middle)}
+        assert np.median(np.abs(before - middle)) < 0.15
+    assert seen == {True, False}
+
+
+def test_splits_are_loaded_one_behind_the_other_and_a_missing_one_is_named(crops: Crops, tmp_path: Path) -> None:
+    arrays = {name: getattr(crops, name) for name in crops.__dataclass_fields__}
+    for split, stack in (("stacks", 15), ("stacks_second", 30)):
+        np.savez(tmp_path / f"{split}-0.npz", **(arrays | {"stacks": np.full(3, stack)}))
+    assert load_crops(tmp_path, "stacks", "stacks_second").stacks.tolist() == [15] * 3 + [30] * 3
+    assert load_crops(tmp_path, "stacks").stacks.tolist() == [15] * 3
+    with pytest.raises(FileNotFoundError, match="validation"):
+        load_crops(tmp_path, "stacks", "validation")
 
 
 def test_recess_recipe_that_changes_the_scale_is_refused() -> None:

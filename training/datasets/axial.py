@@ -21,7 +21,7 @@ from scipy import ndimage
 from inference.segment import class_names, reading
 from models.intensity import InputSpec, normalise
 from training.datasets import IGNORE, Sample
-from training.datasets.axial_crops import TRUTH, TYPES, Crops, load_crops
+from training.datasets.axial_crops import TRUTH, TYPES, Crops, Split, load_crops
 from training.recipes import Recipe
 
 FloatImage = NDArray[np.float32]
@@ -65,7 +65,7 @@ class Settings(BaseModel):
 
     crops: str | None = None
     """Folder of phantom shards; None trains on real outlines alone."""
-    crops_split: Literal["train", "stacks"] = "train"
+    crops_split: Split = "train"
     """Three slices around the recess of each disc, or whole stacks."""
     real_share: float = Field(default=0.4, ge=0, le=1)
     t2_share_of_real: float = Field(default=0.3, ge=0, le=1)

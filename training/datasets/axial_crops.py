@@ -1,9 +1,9 @@
 """Cuts of simulated axial slices around the canal, rendered once into shards and read many times.
 
 Every shard is an npz of images, labels (numbers of configs/anatomy.toml), places and exact truth in mm. Seeds of the splits
-never meet: training 1,000,000 and up (three slices a disc) and 1,500,000 and up (whole stacks), validation (choices) 2,000,000 and up;
-whole studies are tested on 9,100,000 and up, calibrated on 9,150,000 and up; those outside the ranges of training are tested on
-9,700,000 and up, calibrated on 9,760,000 and up.
+never meet: training 1,000,000 and up (three slices a disc), 1,500,000 and up (whole stacks) and 3,000,000 and up (T2 stacks of
+others, for a last round), validation (choices) 2,000,000 and up; whole studies are tested on 9,100,000 and up, those outside the
+ranges of training on 9,700,000 and up; calibrated on 10,200,000 and up, and outside the ranges on 10,700,000 and up.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ FIRST_SEED = {
     "train": 1_000_000,
     "stacks": 1_500_000,
     "validation": 2_000_000,
+    "stacks_second": 3_000_000,
     "study": 9_100_000,
-    "calibration": 9_150_000,
     "beyond": 9_700_000,
-    "calibration_beyond": 9_760_000,
+    "calibration": 10_200_000,
+    "calibration_beyond": 10_700_000,
 }
 SIZE, PIXEL_MM = 208, 0.6
-_LEVELS = {
-    "train": ("L4-L5", "L5-S1", "L3-L4"),
-    "stacks": ("L4-L5", "L5-S1", "L3-L4"),
-    "validation": ("L4-L5", "L5-S1"),
-}
+Split = Literal["train", "stacks", "stacks_second", "validation"]
+"""Splits that are cuts; the others are whole studies."""
+_TAUGHT_LEVELS = ("L4-L5", "L5-S1", "L3-L4")
+_LEVELS: dict[str, tuple[str, ...]] = {"validation": ("L4-L5", "L5-S1")}
 _LEVEL_SHARE = {"L4-L5": 1.0, "L5-S1": 1.0, "L3-L4": 0.25}
 _T1_SHARE = 0.3
+_T2_ALONE = ("validation", "stacks_second")
 _RECESS_MIDDLE_MM = -2.25
 """Half way between mid-disc and pedicle top, along the disc normal: training stacks have three slices around it."""
 _STACK_MM = (-11.0, 6.5)
@@ -98,20 +99,21 @@ TRUTH = (
 TYPES = ("none", "protrusion", "extrusion", "sequestration")
 
 
-def load_crops(folder: Path, split: str) -> Crops:
-    """All shards of a split in one piece. FileNotFoundError when there is none."""
-    paths = sorted(folder.glob(f"{split}-*.npz"))
-    if not paths:
-        raise FileNotFoundError(
-            f"{folder}: no shard {split}-*.npz; render them: python -m training.datasets.axial_crops {folder}"
-        )
+def load_crops(folder: Path, *splits: Split) -> Crops:
+    """All shards of some splits in one piece. FileNotFoundError where there is none of one of them."""
+    paths = []
+    for split in splits:
+        found = sorted(folder.glob(f"{split}-*.npz"))
+        if not found:
+            raise FileNotFoundError(
+                f"{folder}: no shard {split}-*.npz; render them: python -m training.datasets.axial_crops {folder}"
+            )
+        paths += found
     parts: list[dict[str, Any]] = [dict(np.load(path)) for path in paths]
     return Crops(**{field.name: np.concatenate([part[field.name] for part in parts]) for field in fields(Crops)})
 
 
-def render_crops(
-    folder: Path, split: Literal["train", "stacks", "validation"], people: int, workers: int = 1
-) -> list[Path]:
+def render_crops(folder: Path, split: Split, people: int, workers: int = 1) -> list[Path]:
     """Render shards of `people` simulated persons that are not there yet; returns all shards of the split."""
     folder.mkdir(parents=True, exist_ok=True)
     starts = seeds_of(split, people)[::_PEOPLE_PER_SHARD]
@@ -124,7 +126,7 @@ def render_crops(
 
 def crops_of(split: str, seeds: Sequence[int], levels: tuple[str, ...] | None = None) -> Crops:
     """Render all cuts of some persons, planned as those of `split`; `levels` restricts the discs."""
-    entries = [entry for seed in seeds for entry in _person(split, seed, levels or _LEVELS[split])]
+    entries = [entry for seed in seeds for entry in _person(split, seed, levels or _LEVELS.get(split, _TAUGHT_LEVELS))]
     return Crops(**{field.name: np.stack([entry[field.name] for entry in entries]) for field in fields(Crops)})
 
 
@@ -148,7 +150,7 @@ def _person(split: str, seed: int, levels: tuple[str, ...]) -> Iterator[dict[str
             continue
         tilt = "random" if rng.random() < 0.5 else "scanner"
         protocol = int(rng.integers(1 << 30))
-        weighting = "t1" if split != "validation" and rng.random() < _T1_SHARE else "t2"
+        weighting = "t1" if split not in _T2_ALONE and rng.random() < _T1_SHARE else "t2"
         thickness = float(rng.uniform(3.0, 4.5))
         for offset in _offsets(split, rng):
             sample = render_axial(
@@ -206,19 +208,23 @@ def _entry(sample: Any, stack: int, offset: float) -> dict[str, Any]:
 
 
 def main() -> None:
-    """`python -m training.datasets.axial_crops FOLDER [--train 400] [--stacks 0] [--validation 120] [--workers 1]`."""
+    """`python -m training.datasets.axial_crops FOLDER [--train 400] [--stacks 0] [--stacks-second 0] [--validation 120]`."""
     import argparse
 
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--train", type=int, default=400, help="simulated persons")
     parser.add_argument("--stacks", type=int, default=0, help="simulated persons of whole stacks")
+    parser.add_argument(
+        "--stacks-second", type=int, default=0, help="simulated persons of whole T2 stacks, others than those"
+    )
     parser.add_argument("--validation", type=int, default=120, help="simulated persons")
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args()
     render_crops(given.folder, "validation", given.validation, given.workers)
     render_crops(given.folder, "train", given.train, given.workers)
     render_crops(given.folder, "stacks", given.stacks, given.workers)
+    render_crops(given.folder, "stacks_second", given.stacks_second, given.workers)
 
 
 if __name__ == "__main__":
