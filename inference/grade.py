@@ -266,6 +266,8 @@ def _herniation(
         return _unmeasured_herniation(level, probability, interval, scores, MIXED)
     if kind in {"protrusion", "extrusion"} and probability < 0.5:
         kind = "none"
+    if kind in {"protrusion", "extrusion"} and seen.both_sides:
+        return _withheld(level, "herniation", None, Missing("MM_IMPLAUSIBLE", "measures disagree"))
     canal = sizes.canal
     area = canal.area.value if isinstance(canal, Canal) else None
     extent = seen.extent.value if kind != "none" else None

@@ -44,6 +44,8 @@ class Herniation:
     """What the card's head makes a calibrated probability of; of all slices of the level (`measure_herniation`)."""
     cut_off: bool = False
     """The slices end where it reaches farthest: it may reach farther than `extent` on slices that are not there."""
+    both_sides: bool = False
+    """One slice of the level shows focal material on the left and another on the right: which is meant is not known."""
 
 
 def canal_middle(axial: AxialReading, item: AxialSlice) -> float:
@@ -76,7 +78,13 @@ def measure_herniation(axial: AxialReading, constants: Mapping[str, float]) -> H
     margin = disc_margin(axial, inside)
     every = [herniation_on_slice(axial, item, margin, constants) for item in inside]
     worst = max(every, key=lambda found: (found.type != "none", found.extent.value))
-    return replace(worst, features=_features(axial, inside, every, worst), cut_off=_cut_off(axial, inside, worst))
+    sides = {found.side for found in every if found.type in {"protrusion", "extrusion"}}
+    return replace(
+        worst,
+        features=_features(axial, inside, every, worst),
+        cut_off=_cut_off(axial, inside, worst),
+        both_sides={"left", "right"} <= sides,
+    )
 
 
 def _cut_off(axial: AxialReading, slices: Sequence[AxialSlice], worst: Herniation) -> bool:
