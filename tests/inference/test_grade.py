@@ -242,3 +242,14 @@ def test_a_herniation_at_the_end_of_the_slices_has_a_side_and_no_millimetres_and
     (warning,) = cut_short(found)
     assert warning.code == "HERNIATION_CUT"
     assert "L5-S1" in warning.text
+
+
+def test_a_herniation_that_slices_place_on_both_sides_is_withheld() -> None:
+    whole = at("L5-S1", hernia_left=6.0)
+    mirrored = tuple(replace(item, probabilities=item.probabilities[:, :, ::-1]) for item in whole.slices)
+    for slices, side in ((whole.slices, "left"), (mirrored, "right")):
+        found, _ = read(replace(whole, slices=slices))
+        assert next(item.side for item in found if item.kind == "herniation") == side
+    found, withheld = read(replace(whole, slices=whole.slices[:2] + mirrored[2:]))
+    assert all(item.kind != "herniation" for item in found)
+    assert [item.code for item in withheld if (item.level, item.kind) == ("L5-S1", "herniation")] == ["MM_IMPLAUSIBLE"]

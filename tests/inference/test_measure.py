@@ -74,6 +74,14 @@ def test_window_and_mirror_image_that_disagree_give_no_millimetre() -> None:
     assert isinstance(sizes.recess["right"], Size)
 
 
+def test_a_depth_that_is_hardly_known_is_withheld_and_that_of_the_other_side_stays() -> None:
+    depths = {"left": Depth(4.0, 1.7, (3.9, 4.1)), "right": Depth(7.1, 1.5, (7.0, 7.2))}
+    sizes = measure_level(replace(painted_reading(), depths=depths), {})
+    assert isinstance(sizes.recess["left"], Missing)
+    assert sizes.recess["left"].code == "LOW_QUALITY"
+    assert size(sizes.recess["right"]).value == 7.1
+
+
 def test_slope_of_the_card_carries_label_areas_to_square_millimetres() -> None:
     plain = measure_level(painted_reading(), {}).canal
     carried = measure_level(painted_reading(), {"canal_area.slope": 0.9, "canal_area.intercept": 5.0}).canal
