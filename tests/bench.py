@@ -80,7 +80,7 @@ def main() -> int:
 
             study = Path(folder) / "study"
             start = time.perf_counter()
-            render_study(draw_anatomy(options.seed), study, seed=options.seed, protocol="block")
+            render_study(draw_anatomy(options.seed), study, seed=options.seed, protocol="whole")
             console.print(f"simulated study written in {time.perf_counter() - start:.1f} s")
         wall, peak, code = run_whole(study, Path(folder) / "out", options.device)
         steps = run_steps(study, options.device)

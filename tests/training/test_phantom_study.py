@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import pytest
 from configs.loader import anatomy as label_settings
 from dicom_io.geometry import Grid, slice_affine
 from training.phantom import StudyTruth, draw_anatomy, render_axial, study_files
-from training.phantom.study import render_study
+from training.phantom.study import PROTOCOLS, axial_planes, render_study
 from training.phantom.synth import synthesise
 
 ROLES = ("sagittal_t1", "sagittal_t2", "axial_t2")
@@ -152,3 +154,27 @@ def test_cerebrospinal_fluid_is_bright_on_t2_and_dark_on_t1() -> None:
         sac = np.median(sample.image[sample.labels == value("thecal_sac")])
         facets = np.median(sample.image[sample.labels == value("facets")])
         assert (sac > facets) == brighter
+
+
+def test_axial_slices_are_planned_anew_for_every_study() -> None:
+    person = draw_anatomy(12)
+    for protocol in ("block", "angled"):
+        plans = [axial_planes(person, PROTOCOLS[protocol], np.random.default_rng(seed)) for seed in range(60)]
+        assert len({len(planes) for planes in plans}) > 8
+        below = [min(float(plane.origin[2]) for plane in planes) for planes in plans]
+        assert np.ptp(below) > (30 if protocol == "block" else 5)
+    discs = [len({tuple(plane.normal) for plane in planes}) for planes in plans]
+    assert set(discs) == {2, 3, 4, 5}
+    whole = [axial_planes(person, PROTOCOLS["whole"], np.random.default_rng(seed)) for seed in range(4)]
+    assert {len(planes) for planes in whole} == {60}
+
+
+def test_a_slice_is_missing_now_and_then_within_the_stack() -> None:
+    person = draw_anatomy(12)
+    always = replace(PROTOCOLS["block"], incomplete=1.0)
+    for seed in range(6):
+        planes = axial_planes(person, always, np.random.default_rng(seed))
+        steps = [float(abs((b.origin - a.origin) @ a.normal)) for a, b in pairwise(planes)]
+        assert sum(step > 1.5 * min(steps) for step in steps) == 1
+        never = axial_planes(person, replace(always, incomplete=0.0), np.random.default_rng(seed))
+        assert len(never) == len(planes) + 1

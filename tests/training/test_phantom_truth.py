@@ -10,11 +10,12 @@ from scipy.stats import binomtest
 
 from configs.loader import anatomy as label_settings
 from training.phantom import draw_anatomy, level_truth
-from training.phantom.anatomy import Anatomy, DiscDraw, FacetDraw
+from training.phantom.anatomy import Anatomy, DiscDraw, FacetDraw, HerniationDraw
 from training.phantom.curve import SpineCurve
-from training.phantom.render import Plane, paint_plane
+from training.phantom.render import Plane, paint_plane, render_axial
 from training.phantom.scanner import draw_scanner
 from training.phantom.scene import solve_scene
+from training.phantom.settings import phantom_settings
 from training.phantom.tissues import solids
 from training.phantom.truth import recess_window
 
@@ -176,3 +177,35 @@ def test_recess_depths_spread_over_the_grades_and_the_two_sides_differ() -> None
 def test_same_seed_same_person_and_neighbouring_seeds_differ() -> None:
     assert draw_anatomy(8).discs == draw_anatomy(8).discs
     assert draw_anatomy(8).discs != draw_anatomy(9).discs
+
+
+def test_a_level_crowded_by_fat_differs_in_the_size_of_its_sac_alone() -> None:
+    shipped = phantom_settings()
+
+    def person(share: float) -> Anatomy:
+        canal = shipped.canal.model_copy(update={"crowded_probability": share})
+        # a herniation's place is drawn within the sac's width
+        return without_herniations(draw_anatomy(31, settings=shipped.model_copy(update={"canal": canal})))
+
+    plain, crowded = person(0.0), person(1.0)
+    for before, after in zip(plain.discs[4:9], crowded.discs[4:9], strict=True):
+        assert after.sac_area <= min(before.sac_area, shipped.canal.crowded_area[1])
+        assert after == replace(before, sac_area=after.sac_area, sac_width=after.sac_width, sac_ap=after.sac_ap)
+    narrower, before = level_truth(crowded, "L4-L5"), level_truth(plain, "L4-L5")
+    assert narrower.sac_area_mm2 < 0.8 * before.sac_area_mm2
+    assert narrower.left.recess_depth_bony_mm == pytest.approx(before.left.recess_depth_bony_mm, abs=0.05)
+
+
+def test_a_herniation_that_hardly_leaves_the_disc_leaves_no_trace_in_its_picture() -> None:
+    person = without_herniations(draw_anatomy(6))
+    drawn = HerniationDraw("protrusion", "central", 1, 3.0, 0.02, 7.0, 6.0, 0.0, 0.0, 0.0, t2_mix=1.0)
+
+    def changed(extent: float) -> float:
+        herniated = with_disc(person, "L4-L5", herniation=replace(drawn, extent=extent))
+        images = [
+            render_axial(who, "L4-L5", size=96, tilt="disc", randomise=False).image for who in (person, herniated)
+        ]
+        return float(np.abs(images[0] - images[1]).max() / np.percentile(images[0], 99))
+
+    assert changed(0.02) < 0.1
+    assert changed(5.0) > 0.3

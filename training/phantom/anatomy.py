@@ -16,6 +16,7 @@ from training.phantom.settings import PhantomSettings, phantom_settings
 
 _NEAREST_JOINT = 5.0  # mm behind the posterior margin, and how gradually it is approached (estimate)
 _JOINT_SOFTNESS = 1.5
+_LUMBAR = range(4, 9)  # the discs L1-L2 to L5-S1
 SIDES = (1, -1)  # left, right: the sign of the lateral coordinate
 
 
@@ -270,6 +271,7 @@ def _disc(
     t: float,
     heights: tuple[float, float],
     pfirrmann: float,
+    crowded: float | None,
 ) -> DiscDraw:
     c = s.canal
     sev = float(np.clip(1.25 * dg + s.disease.stenosis_intercept + 0.25 * neighbour + rng.normal(0, 0.34), 0, 1.25))
@@ -285,6 +287,8 @@ def _disc(
         "flavum": flavum * (1 + 0.25 * max(dg, 0) + 0.42 * sev) + rng.normal(0, 0.4) * flavum / 3.5,
     }
     area = c.sac_area[i] * size**1.2 * exp(rng.normal(0, c.sac_area_relative_sd)) * (1 - 0.16 * max(dg, 0))
+    if crowded is not None:
+        area = min(area, crowded)
     ratio = c.sac_ratio[i] * exp(rng.normal(0, 0.06))
     ap = (area / (0.845 * ratio)) ** 0.5
     width = s.disc.width[i] * size * exp(rng.normal(0, 0.04))
@@ -323,6 +327,14 @@ def _disc(
         right=facets[1],
         herniation=hernia if not healthy and chance < s.disease.herniation_probability[i] else None,
     )
+
+
+def _crowded(seed: int, s: PhantomSettings) -> dict[int, float]:
+    """Area (mm2) of the sac at rest by lumbar disc where fat crowds it; of draws apart, so that all else of a person is as without."""
+    rng = np.random.default_rng([seed, 0xFA7])
+    chances, areas = rng.random(len(_LUMBAR)), rng.uniform(*s.canal.crowded_area, len(_LUMBAR))
+    drawn = zip(_LUMBAR, chances, areas, strict=True)
+    return {i: float(area) for i, chance, area in drawn if chance < s.canal.crowded_probability}
 
 
 def _modic(rng: np.random.Generator, dg: float, pfirrmann: float) -> float:
@@ -394,6 +406,7 @@ def draw_anatomy(seed: int, *, settings: PhantomSettings | None = None) -> Anato
         origin=np.array([rng.normal(0, 4), rng.normal(0, 8), rng.normal(0, 10)]),
     )
     gradient = -np.gradient(angle, t_disc)
+    crowded = _crowded(seed, s)
     discs = tuple(
         _disc(
             rng,
@@ -407,6 +420,7 @@ def draw_anatomy(seed: int, *, settings: PhantomSettings | None = None) -> Anato
             float(t_disc[i]),
             (float(hp[i]), float(ha[i])),
             float(pfirrmann[i]),
+            crowded.get(i),
         )
         for i in range(n - 1)
     )
@@ -427,7 +441,7 @@ def draw_anatomy(seed: int, *, settings: PhantomSettings | None = None) -> Anato
         sac_end=(s2.top + s2.bottom) / 2 + _normal(rng, 0, 8, -18, 18),
         conus=l1.bottom + _normal(rng, 8, 16, -25, 50),
         bmi=_normal(rng, 27, 4.5, 19, 42),
-        cortex=_normal(rng, 0.85, 0.2, 0.45, 1.4),
+        cortex=exp(_normal(rng, 0, 0.31, log(0.5), log(2.0))),
         muscle_fat=(fat, float(np.clip(fat * rng.uniform(0.3, 0.6), 0.02, 0.2))),
         muscle_size=(_normal(rng, 1, 0.12, 0.7, 1.3), _normal(rng, 1, 0.06, 0.85, 1.15), _normal(rng, 0, 1.5)),
         vessel_shift=(float(rng.normal(0, 4)), float(rng.normal(0, 3)), float(rng.uniform(-12, 8))),

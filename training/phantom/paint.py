@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
-from training.phantom.anatomy import Anatomy
+from training.phantom.anatomy import Anatomy, DiscDraw
 from training.phantom.scanner import Scanner
 from training.phantom.scene import Scene, obstacle_of, root_field, sac_field
 from training.phantom.shapes import Field
@@ -19,6 +20,9 @@ from training.phantom.tissues import endplate_half_height, lesion_field, solids,
 
 WEIGHTINGS = ("t1", "t2")
 _DURA = 0.3
+_BESIDE = 2.2  # where what a disc does to the marrow beside it has faded
+_ANNULAR_MM, _OWN_SIGNAL_MM = 1.0, 2.0
+"""Herniations of the first extent look like the annulus; the second further on they have a signal and a rim of their own."""
 
 
 class Canvas:
@@ -35,6 +39,13 @@ class Canvas:
         part = Canvas((1, 1), self.scanner, self.weightings)
         part.water = {w: self.water[w][rows, columns].copy() for w in self.weightings}
         part.fat = {w: self.fat[w][rows, columns].copy() for w in self.weightings}
+        return part
+
+    def rows(self, rows: slice) -> Canvas:
+        """Some rows of this canvas: what is painted on them is painted here."""
+        part = Canvas((0, 0), self.scanner, self.weightings)
+        part.water = {w: self.water[w][rows] for w in self.weightings}
+        part.fat = {w: self.fat[w][rows] for w in self.weightings}
         return part
 
     def lay(self, alpha: Field, water: Mapping[str, Field | float], fat: Mapping[str, Field | float]) -> None:
@@ -56,6 +67,12 @@ class Canvas:
             greasy = self.scanner.signal("fat", w) * share_of_fat
             water[w], fat[w] = own * (1 - share_of_fat), greasy
         self.lay(alpha, water, fat)
+
+
+def _rows(mask: NDArray[np.bool_]) -> slice:
+    """From the first to the last row that holds a point of the mask."""
+    found = np.nonzero(mask.any(axis=1))[0]
+    return slice(int(found[0]), int(found[-1]) + 1) if len(found) else slice(0, 0)
 
 
 def _cover(f: Field, h: float) -> Field:
@@ -116,12 +133,14 @@ def paint_spine(canvas: Canvas, scene: Scene, u: Field, v: Field, t: Field, h: f
     seed = anatomy.seed
     marrow = grain(seed, 3, u, v, t, (1.6, 1.6, 1.6))
     fine = grain(seed, 4, u, v, t, (0.9, 0.9, 0.9))
-    dg = np.clip((anatomy.age - 25) / 60, 0, 1)
+    dg = float(np.clip((anatomy.age - 25) / 60, 0, 1))
     patch = grain(seed, 9, u, v, t, (6.0, 6.0, 5.0))
     fat_share = np.clip(0.40 + 0.18 * dg + 0.06 * marrow + 0.04 * fine + 0.06 * patch, 0.1, 0.9).astype(np.float32)
     for disc in anatomy.discs:
-        if disc.modic != 0.0:
-            beside = np.exp(-(((t - np.float32(disc.t)) / (disc.height_posterior / 2 + 7)) ** 4))
+        away = (t - np.float32(disc.t)) / np.float32(disc.height_posterior / 2 + 7)
+        if disc.modic != 0.0 and np.abs(away).min() < _BESIDE:
+            # squared twice: a power of four takes many times as long
+            beside = np.exp(-np.square(np.square(away)))
             fat_share = np.clip(fat_share + 0.3 * disc.modic * beside * np.clip(0.6 + 0.5 * patch, 0, 1), 0.05, 0.95)
     thin = anatomy.cortex * (1 + 0.3 * marrow)
 
@@ -145,10 +164,11 @@ def paint_spine(canvas: Canvas, scene: Scene, u: Field, v: Field, t: Field, h: f
     _paint_lesions(canvas, anatomy, ("marrow",), u, v, t, h, _cover(f_body + thin, h))
     for vertebra in anatomy.vertebrae:
         middle = np.float32((vertebra.top + vertebra.bottom) / 2)
-        if not (np.abs(t - middle) < 4).any():
-            continue
-        vein = np.maximum(np.abs(t - middle) - 1.2, np.maximum(np.abs(u) - 3.0 - 0.25 * (v + 9), np.abs(v + 4) - 5))
-        canvas.tissue(_cover(vein.astype(np.float32), 2 * h) * np.float32(0.45), "vein", 0.8)
+        r = _rows(np.abs(t - middle) < 4)
+        vein = np.maximum(
+            np.abs(t[r] - middle) - 1.2, np.maximum(np.abs(u[r]) - 3.0 - 0.25 * (v[r] + 9), np.abs(v[r] + 4) - 5)
+        )
+        canvas.rows(r).tissue(_cover(vein.astype(np.float32), 2 * h) * np.float32(0.45), "vein", 0.8)
     bone = np.minimum(f["arch"], np.minimum(f["sap"], f["iap"]))
     canvas.tissue(_cover(f["flavum"], h), "flavum", 1 + 0.1 * fine)
     canvas.tissue(_cover(f["joint"], h), "cartilage")
@@ -191,40 +211,61 @@ def _paint_disc(
     depth = -f["outline"]
     lamella = (1 + 0.07 * np.cos(depth * np.float32(2 * np.pi / 1.9)) + 0.07 * fine).astype(np.float32)
     outer = np.clip(depth / 2.2, 0, 1) * 0.35 + 0.65
-    canvas.tissue(_cover(f["disc"], h), "annulus", lamella * outer)
+    annulus = lamella * outer
+    canvas.tissue(_cover(f["disc"], h), "annulus", annulus)
+    herniated = f["hernia"] < 2 * h
     for i, mask in enumerate(zone_of(anatomy, t)):
-        if not (mask & near).any():
-            continue
-        disc = anatomy.discs[i]
-        radius = np.sqrt((u / (0.375 * disc.width)) ** 2 + ((v + 0.5 * disc.depth) / (0.365 * disc.depth)) ** 2)
-        height = endplate_half_height(disc, u, v)
-        inside = np.maximum(
-            (radius - 1) * np.float32(0.33 * disc.depth), np.abs(t - np.float32(disc.t)) - height * 0.78
+        if (mask & near).any():
+            disc = anatomy.discs[i]
+            r = _rows(mask & near if disc.herniation is None else mask & near | herniated)
+            part = {name: f[name][r] for name in ("disc", "hernia", "outline")}
+            _paint_inner(
+                canvas.rows(r), disc, mask[r], part, u[r], v[r], t[r], h, fine[r], marrow[r], annulus[r]
+            )  # fmt: skip
+
+
+def _paint_inner(
+    canvas: Canvas,
+    disc: DiscDraw,
+    mask: NDArray[np.bool_],
+    f: dict[str, Field],
+    u: Field,
+    v: Field,
+    t: Field,
+    h: float,
+    fine: Field,
+    marrow: Field,
+    annulus: Field,
+) -> None:
+    """Nucleus, fissure and herniated material of one disc; `mask` is its zone, `annulus` the texture of the annulus."""
+    radius = np.sqrt((u / (0.375 * disc.width)) ** 2 + ((v + 0.5 * disc.depth) / (0.365 * disc.depth)) ** 2)
+    height = endplate_half_height(disc, u, v)
+    inside = np.maximum((radius - 1) * np.float32(0.33 * disc.depth), np.abs(t - np.float32(disc.t)) - height * 0.78)
+    alpha = np.where(mask, np.clip(0.5 - inside / 4.0, 0, 1), 0).astype(np.float32) * _cover(f["disc"], h)
+    scale = (1 + 0.08 * marrow + 0.05 * fine).astype(np.float32)
+    signal = {w: canvas.scanner.nucleus(w, disc.pfirrmann) * scale for w in canvas.weightings}
+    canvas.lay(alpha, signal, dict.fromkeys(canvas.weightings, 0.0))
+    if disc.fissure_u is not None:
+        tear = np.sqrt(
+            ((u - disc.fissure_u) / 2.2) ** 2 + (f["outline"] + 2.2) ** 2 + ((t - np.float32(disc.t)) / 1.8) ** 2
         )
-        alpha = np.where(mask, np.clip(0.5 - inside / 4.0, 0, 1), 0).astype(np.float32) * _cover(f["disc"], h)
-        grade = disc.pfirrmann
-        scale = (1 + 0.08 * marrow + 0.05 * fine).astype(np.float32)
-        signal = {w: canvas.scanner.nucleus(w, grade) * scale for w in canvas.weightings}
-        canvas.lay(alpha, signal, dict.fromkeys(canvas.weightings, 0.0))
-        if disc.fissure_u is not None:
-            tear = np.sqrt(
-                ((u - disc.fissure_u) / 2.2) ** 2 + (depth - 2.2) ** 2 + ((t - np.float32(disc.t)) / 1.8) ** 2
-            )
-            tear = np.where(v > -0.5 * disc.depth, tear - 1, 9).astype(np.float32)
-            canvas.tissue(_cover(tear, h) * _cover(f["disc"], h) * mask * np.float32(0.7), "fluid", 0.8)
-        h_draw = disc.herniation
-        if h_draw is not None:
-            gel = h_draw.t2_mix
-            mixed = {
-                w: (canvas.scanner.signal("annulus", w) * (1 - gel) + canvas.scanner.signal("nucleus", w, t2=85) * gel)
-                * (0.95 + 0.08 * fine)
-                for w in canvas.weightings
-            }
-            wide = mask | (f["hernia"] < h)
-            soft = np.clip(0.5 + f["outline"] / 3.0, 0, 1)
-            canvas.lay(_cover(f["hernia"], h) * wide * soft, mixed, dict.fromkeys(canvas.weightings, 0.0))
-            rim = _cover(np.abs(f["hernia"]) - 0.35, h) * np.float32(0.6) * soft
-            canvas.tissue(rim, "ligament")
+        tear = np.where(v > -0.5 * disc.depth, tear - 1, 9).astype(np.float32)
+        canvas.tissue(_cover(tear, h) * _cover(f["disc"], h) * mask * np.float32(0.7), "fluid", 0.8)
+    h_draw = disc.herniation
+    if h_draw is not None:
+        # what hardly leaves the disc is annulus as the disc is: no signal, texture or rim of its own gives it away
+        own = np.float32(np.clip((h_draw.extent - _ANNULAR_MM) / _OWN_SIGNAL_MM, 0, 1))
+        gel, plain = h_draw.t2_mix * own, annulus * (1 - own) + (0.95 + 0.08 * fine) * own
+        mixed = {
+            w: (canvas.scanner.signal("annulus", w) * (1 - gel) + canvas.scanner.signal("nucleus", w, t2=85) * gel)
+            * plain
+            for w in canvas.weightings
+        }
+        wide = mask | (f["hernia"] < h)
+        soft = np.clip(0.5 + f["outline"] / 3.0, 0, 1)
+        canvas.lay(_cover(f["hernia"], h) * wide * soft, mixed, dict.fromkeys(canvas.weightings, 0.0))
+        rim = _cover(np.abs(f["hernia"]) - 0.35, h) * np.float32(0.6) * soft * own
+        canvas.tissue(rim, "ligament")
 
 
 def _paint_sac(

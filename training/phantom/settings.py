@@ -69,6 +69,8 @@ class CanalSettings(_Strict):
     flavum_thickness: tuple[float, ...]
     narrow_recess_probability: float
     narrow_recess_mm: float
+    crowded_probability: float
+    crowded_area: tuple[float, float]
 
 
 class DiseaseSettings(_Strict):

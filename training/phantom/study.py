@@ -31,7 +31,11 @@ _GREY = (900.0, 2600.0)  # range in which the 99.5th percentile of a series fall
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a study is planned: matrices, pixels (mm), slices; `axial` is "block" or "angled" (a stack per disc)."""
+    """How a study is planned: matrices, pixels (mm), slices; `axial` is "block" or "angled" (a stack per disc).
+
+    `axial_levels` have a stack each, or only the lowest of them, drawn between `fewest_levels` and all (None: all); a block begins
+    `below_mm` under the lowest disc; a share `incomplete` of the studies lacks one axial slice.
+    """
 
     sagittal_slices: int
     sagittal_size: int
@@ -43,13 +47,42 @@ class Protocol:
     axial_pixel_mm: tuple[float, float]
     axial_step_mm: tuple[float, float]
     axial_levels: tuple[str, ...] = TRUTH_LEVELS
+    fewest_levels: int | None = None
+    below_mm: tuple[float, float] = (20.0, 28.0)
+    incomplete: float = 0.0
 
 
 PROTOCOLS = {
-    "block": Protocol(18, 448, (0.60, 0.70), (4.2, 4.8), "block", (60, 60), 320, (0.50, 0.60), (3.3, 3.8)),
-    "angled": Protocol(
-        15, 448, (0.60, 0.70), (4.2, 4.8), "angled", (4, 6), 320, (0.50, 0.62), (3.8, 4.8), TRUTH_LEVELS[2:]
+    # blocks of any start and length, and stacks on some discs: the number of a slice tells no level
+    "block": Protocol(
+        18,
+        448,
+        (0.60, 0.70),
+        (4.2, 4.8),
+        "block",
+        (28, 60),
+        320,
+        (0.50, 0.60),
+        (3.3, 3.8),
+        below_mm=(8.0, 60.0),
+        incomplete=0.06,
     ),
+    "angled": Protocol(
+        15,
+        448,
+        (0.60, 0.70),
+        (4.2, 4.8),
+        "angled",
+        (4, 6),
+        320,
+        (0.50, 0.62),
+        (3.8, 4.8),
+        TRUTH_LEVELS,
+        fewest_levels=2,
+        incomplete=0.06,
+    ),
+    # always the whole lumbar spine, for timings
+    "whole": Protocol(18, 448, (0.60, 0.70), (4.2, 4.8), "block", (60, 60), 320, (0.50, 0.60), (3.3, 3.8)),
     # coarser pixels, thicker and farther slices than any that a network learned from
     "beyond": Protocol(
         13, 320, (0.86, 0.96), (5.0, 5.6), "angled", (5, 5), 256, (0.66, 0.80), (4.9, 5.4), TRUTH_LEVELS[3:]
@@ -190,7 +223,7 @@ def sagittal_planes(anatomy: Anatomy, plan: Protocol, rng: np.random.Generator) 
 
 
 def axial_planes(anatomy: Anatomy, plan: Protocol, rng: np.random.Generator) -> list[Plane]:
-    """One block along the scanner's axis, or a stack along each disc; lowest slice first or last at random."""
+    """One block along the scanner's axis, or a stack along each disc; lowest slice first or last at random, now and then one missing."""
     pixel = float(rng.uniform(*plan.axial_pixel_mm))
     step = float(rng.uniform(*plan.axial_step_mm))
     gap = float(rng.uniform(0.85, 1.0))
@@ -204,7 +237,7 @@ def axial_planes(anatomy: Anatomy, plan: Protocol, rng: np.random.Generator) -> 
         w = np.cross(u, v)
         middle = (low + high) / 2
         reach = float((high - low) @ w) / 2
-        start = -reach - 24 + rng.uniform(-4, 4)
+        start = -reach - rng.uniform(*plan.below_mm)
         offsets = start + step * np.arange(count)
         targets = [(middle + w * offset, u, v) for offset in offsets]
         # the block's pictures share one place; between the two ends the spine wanders in them
@@ -212,7 +245,10 @@ def axial_planes(anatomy: Anatomy, plan: Protocol, rng: np.random.Generator) -> 
         targets = [(point + v * shift, a, b) for point, a, b in targets]
     else:
         targets = []
-        for name in plan.axial_levels:
+        stacks = len(plan.axial_levels)
+        if plan.fewest_levels is not None:
+            stacks = int(rng.integers(plan.fewest_levels, stacks + 1))
+        for name in plan.axial_levels[-stacks:]:
             disc = anatomy.discs[anatomy.disc_index(name)]
             count = int(rng.integers(plan.axial_slices[0], plan.axial_slices[1] + 1))
             point, axes = anatomy.curve.frame(disc.t)
@@ -223,6 +259,8 @@ def axial_planes(anatomy: Anatomy, plan: Protocol, rng: np.random.Generator) -> 
             targets += [(point + w * step * (first + i) + v * 10.0, u, v) for i in range(count)]
     if not upwards:
         targets.reverse()
+    if plan.incomplete and rng.random() < plan.incomplete:
+        del targets[int(rng.integers(1, len(targets) - 1))]
     size = plan.axial_size
     jitter = np.array([rng.normal(0, 3), rng.normal(0, 4), 0])
     return [

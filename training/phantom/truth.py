@@ -21,6 +21,7 @@ from training.phantom.tissues import disc_outline, herniation_field, posterior_m
 _COLUMN_STEP = 0.25
 _DEPTH_STEP = 0.25
 _SAC_SPAN = 6.0
+SAC_STEP = 0.4
 _ABOVE_PEDICLE = 0.2  # the pedicle begins 0.5 mm under the endplate; the last plane lies just above it
 
 
@@ -142,17 +143,20 @@ def _crossing(field: Field, depth: Field, index: NDArray[np.intp], i: NDArray[np
     return np.asarray(depth[k] + part * _DEPTH_STEP, dtype=np.float32)
 
 
+def sac_cover(scene: Scene, planes: NDArray[np.float64]) -> Field:
+    """Share of every cell that the dural sac fills, (planes, N, M), on lattices of SAC_STEP mm across the canal at `planes` along it."""
+    axis_u, axis_v = np.arange(-16, 16, SAC_STEP, dtype=np.float32), np.arange(-3, 28, SAC_STEP, dtype=np.float32)
+    t, v, u = (
+        grid.ravel() for grid in np.meshgrid(np.asarray(planes, dtype=np.float32), axis_v, axis_u, indexing="ij")
+    )
+    sac = sac_field(scene, u, v, t, obstacle_of(solids(scene.anatomy, u, v, t)))
+    return np.clip(0.5 - sac / SAC_STEP, 0, 1).reshape(len(planes), len(axis_v), len(axis_u))
+
+
 def _sac(scene: Scene, index: int) -> tuple[float, float]:
-    disc = scene.anatomy.discs[index]
-    t0 = np.arange(-_SAC_SPAN, _SAC_SPAN + 0.1, 1.0, dtype=np.float32) + np.float32(disc.t)
-    step = 0.4
-    axis_u, axis_v = np.arange(-16, 16, step, dtype=np.float32), np.arange(-3, 28, step, dtype=np.float32)
-    t, v, u = np.meshgrid(t0, axis_v, axis_u, indexing="ij")
-    f = solids(scene.anatomy, u.ravel(), v.ravel(), t.ravel())
-    sac = sac_field(scene, u.ravel(), v.ravel(), t.ravel(), obstacle_of(f)).reshape(t.shape)
-    cover = np.clip(0.5 - sac / step, 0, 1)
-    area = cover.sum((1, 2)) * step * step
-    ap = cover.sum(1).max(1) * step
+    cover = sac_cover(scene, np.arange(-_SAC_SPAN, _SAC_SPAN + 0.1, 1.0) + scene.anatomy.discs[index].t)
+    area = cover.sum((1, 2)) * SAC_STEP * SAC_STEP
+    ap = cover.sum(1).max(1) * SAC_STEP
     return float(area.min()), float(ap.min())
 
 
