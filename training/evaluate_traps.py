@@ -49,12 +49,12 @@ LEVEL_SHARES = {"L4-L5": 0.45, "L5-S1": 0.40, "above": 0.15}
 _LEVEL_OFF = 0.05
 _EVEN = f"within {SIDE_OFF:.2f} of one half"
 _NEAR_MM, _NEAR_MM2 = 0.5, 12.0
-SPARED, _SPARED_AREA = (0.35, 0.65), 0.95
+SPARED, _UNTOUCHED = (0.35, 0.65), 0.98
 WITHOUT_HERNIATION = 0.30
 OFFSET_DISTANCE = 0.10
 PLACE_RIGHT = 0.60
 CORTEX_MM, LEAST_SUB_PLANES = (0.6, 1.8), 5
-_DRAWN_PER_PERSON, _PICTURED_PER_PERSON, _STEPPED = 8, 0.6, 6
+_DRAWN_PER_PERSON, _PICTURED_PER_PERSON, _STEPPED = 8, 0.9, 24
 _PEOPLE_OF_SPLITS = 400_000
 """More than any recipe draws from one split."""
 
@@ -206,8 +206,8 @@ def lesions(drawn: Sequence[Drawn], whole: Sequence[Person]) -> Trap:
 
 def spared(whole: Sequence[Person]) -> Trap:
     """8: the sac always compressed where a herniation is, and never without one."""
-    kept = [person.kept_area for person in whole if person.kept_area is not None]
-    untouched = sum(share >= _SPARED_AREA for share in kept)
+    kept = [person.kept_sac for person in whole if person.kept_sac is not None]
+    untouched = sum(share >= _UNTOUCHED for share in kept)
     narrow = [
         level in person.herniated
         for person in whole
@@ -220,7 +220,7 @@ def spared(whole: Sequence[Person]) -> Trap:
         "sac and herniation",
         (
             share_figure(
-                f"subarticular herniations that leave the sac {_SPARED_AREA:.0%} of its area",
+                f"subarticular herniations that leave the sac where and as it was (Dice of each slice at least {_UNTOUCHED})",
                 untouched,
                 len(kept),
                 f"{SPARED[0]} to {SPARED[1]}",
@@ -287,7 +287,10 @@ def level_identity(whole: Sequence[Person]) -> Trap:
                 verdict(float(right.mean()), low, high, (0.0, PLACE_RIGHT)),
             )
         )
-    figures.append(Figure("studies with missing slices: none are drawn", "some", "not kept"))
+    lacking = [missing for person in whole for missing in person.incomplete]
+    figures.append(
+        share_figure("planned studies that lack a slice", sum(lacking), len(lacking), "at least 2%", (0.02, 0.2))
+    )
     return Trap(10, "level told by place in the file", tuple(figures))
 
 

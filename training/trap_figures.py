@@ -16,7 +16,7 @@ from scipy.stats import binomtest
 
 from training.evaluate_realism import Crops, cross_scores, texture_features
 from training.intervals import bootstrap_interval, roc_auc
-from training.trap_people import PIXEL_MM, Person, Pictured
+from training.trap_people import NO_EXTENT_MM, PIXEL_MM, Person, Pictured
 
 Floats = NDArray[np.float64]
 AUC_GIVEN_DISC, AUC_MIRROR, AUC_RESIDUE, POLARITY = 0.60, 0.55, 0.60, 0.30
@@ -102,7 +102,7 @@ def signal(whole: Sequence[Person]) -> Trap:
 
 def symmetry(pictured: Sequence[Pictured]) -> Trap:
     """4: healthy sides that are alike, or pictures in which left differs from right in kind."""
-    plain = [person for person in pictured if not person.small]
+    plain = [person for person in pictured if person.extent_mm == 0]
     difference = np.array([person.difference_mm for person in plain])
     owners = [person.seed for person in plain]
     low, high = bootstrap_interval(difference, owners, np.std)
@@ -132,29 +132,27 @@ def symmetry(pictured: Sequence[Pictured]) -> Trap:
 
 
 def residue(pictured: Sequence[Pictured]) -> Trap:
-    """5: traces of how a herniation was drawn: those of less than 1.5 mm against none, after a high-pass filter."""
+    """5: traces of how a herniation was drawn, after a high-pass filter: those without extent, and of less than 1.5 mm, against none."""
     half, images = round(_RESIDUE_MM / PIXEL_MM / 2), []
     for person in pictured:
         sharp = person.crop - ndimage.gaussian_filter(person.crop, _HIGH_PASS_PX)
         row = sharp.shape[0] // 2 - round(8.0 / PIXEL_MM)
         column = int(np.clip(person.column, half, sharp.shape[1] - half))
         images.append(sharp[max(row - half, 0) : row + half, column - half : column + half])
-    small = np.array([person.small for person in pictured])
-    owners = [person.seed for person in pictured]
-    crops = as_crops(np.stack(images), small, owners)
-    texture = cross_scores(texture_features(crops), crops, None)
-    flat = crops.images.reshape(len(images), -1).astype(np.float64)
-    pixels = cross_scores(flat, crops, _COMPONENTS)
-    return Trap(
-        5,
-        "residue of placement",
-        (
-            auc_figure(
-                "herniations under 1.5 mm told by texture after a high pass, AUC", texture, small, owners, AUC_RESIDUE
-            ),
-            auc_figure("... by pixels after it, AUC", pixels, small, owners, AUC_RESIDUE),
-        ),
-    )
+    extents = np.array([person.extent_mm for person in pictured])
+    figures = []
+    for told, drawn in (("without extent", extents == NO_EXTENT_MM), ("under 1.5 mm", extents > NO_EXTENT_MM)):
+        chosen = np.nonzero(drawn | (extents == 0))[0]
+        owners, truth = [pictured[int(i)].seed for i in chosen], drawn[chosen]
+        crops = as_crops(np.stack([images[i] for i in chosen]), truth, owners)
+        flat = crops.images.reshape(len(chosen), -1).astype(np.float64)
+        for way, scores in (
+            ("texture", cross_scores(texture_features(crops), crops, None)),
+            ("pixels", cross_scores(flat, crops, _COMPONENTS)),
+        ):
+            name = f"herniations {told} told by {way} after a high pass, AUC"
+            figures.append(auc_figure(name, scores, truth, owners, AUC_RESIDUE))
+    return Trap(5, "residue of placement", tuple(figures))
 
 
 def as_crops(images: NDArray[np.floating], truth: NDArray[np.bool_], owners: Sequence[int]) -> Crops:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from multiprocessing import get_context
 from typing import TypeVar
 
@@ -22,7 +23,7 @@ from training.phantom.render import SUB_PLANES, SUB_WEIGHTS, Plane, paint_plane,
 from training.phantom.scanner import Acquisition, Scanner, draw_acquisition, draw_scanner
 from training.phantom.scene import solve_scene
 from training.phantom.study import PROTOCOLS, axial_planes, sagittal_planes
-from training.phantom.truth import level_truth
+from training.phantom.truth import level_truth, sac_cover
 
 FIRST_SEED = 9_600_000
 """People with truth; those that are only drawn and those that are pictured follow half a hundred thousand further on each."""
@@ -35,6 +36,10 @@ _BEHIND_MM = 8.0
 _LITTLE_WEAR = (0.2, 1.0)
 """A disc with less drawn stenosis and bulge (mm), and no herniation, counts as healthy."""
 _SMALL_MM = (0.3, 1.5)
+NO_EXTENT_MM = 0.05
+_ON_DISC_MM = 5.0
+_BESIDE_MM = (-11.0, 6.5)
+"""Where along the canal the sac is compared: where reading looks for herniated material."""
 Row = TypeVar("Row")
 
 
@@ -55,7 +60,8 @@ class Person:
 
     `depths` by (level, side) and `areas` by level in mm and mm2; `nuisance` per planned study; `offsets` of a slice from the apex of
     a herniation in steps, and whether the apex lies in a gap; `places` (protocol, level, share of the way through the stack);
-    `kept_area` share of the sac's area that one subarticular herniation leaves; `tones` (level, herniated, contrast or nan, disc's
+    `incomplete` whether a planned study lacks an axial slice;
+    `kept_sac` overlap (Dice) of the sac with itself without its subarticular herniation; `tones` (level, herniated, contrast or nan, disc's
     grey against the sac's, Pfirrmann).
     """
 
@@ -71,7 +77,8 @@ class Person:
     nuisance: tuple[dict[str, float], ...]
     offsets: tuple[tuple[float, bool], ...]
     places: tuple[tuple[str, str, float], ...]
-    kept_area: float | None
+    incomplete: tuple[bool, ...]
+    kept_sac: float | None
     tones: tuple[tuple[str, bool, float, float, float], ...]
 
 
@@ -79,11 +86,12 @@ class Person:
 class Pictured:
     """A healthy L4-L5 on one T2 slice: crop (N, N) rows to the back, columns to the left; recess left minus right (mm).
 
-    `small` marks people who were given a herniation of less than 1.5 mm; `column` is its place in the crop (a like one in the others).
+    `extent_mm` of the herniation that was added: NO_EXTENT_MM was drawn as all are and cannot be seen; 0 is none. `column` is its place
+    in the crop (a like one in those without).
     """
 
     seed: int
-    small: bool
+    extent_mm: float
     crop: NDArray[np.float32]
     column: int
     difference_mm: float
@@ -100,13 +108,14 @@ def people(count: int, workers: int = 1) -> list[Person]:
 
 
 def pictured_people(count: int, workers: int = 1) -> list[Pictured]:
-    """`count` people with a healthy L4-L5, every other one given a small herniation."""
-    chosen: list[tuple[int, bool]] = []
+    """`count` people with a healthy L4-L5: in turn none, a herniation without extent, and a small one added."""
+    chosen: list[tuple[int, float]] = []
     seed = PICTURED_SEED
     while len(chosen) < count:
         anatomy = draw_anatomy(seed)
         if _healthy(anatomy.discs[anatomy.disc_index("L4-L5")]):
-            chosen.append((seed, len(chosen) % 2 == 1))
+            small = float(np.random.default_rng([seed, 47]).uniform(*_SMALL_MM))
+            chosen.append((seed, (0.0, NO_EXTENT_MM, small)[len(chosen) % 3]))
         seed += 1
     return _each(_pictured, chosen, workers)
 
@@ -230,9 +239,8 @@ def person(seed: int) -> Person:
         nuisance=tuple(nuisance_of(plan) for plan in plans),
         offsets=tuple(offsets),
         places=tuple(place for plan in plans[:2] for place in stack_places(anatomy, plan)),
-        kept_area=_kept_area(anatomy, {level: item.sac_area_mm2 for level, item in truth.items()})
-        if seed % _SPARED_EVERY == 0
-        else None,
+        incomplete=tuple(lacks_slice(plan) for plan in plans),
+        kept_sac=_kept_sac(anatomy) if seed % _SPARED_EVERY == 0 else None,
         tones=tuple(tone for level in LEVELS if (tone := _tone(anatomy, level)) is not None),
     )
 
@@ -252,25 +260,40 @@ def apex_offset(plan: Plan, apex: NDArray[np.float64]) -> tuple[float, bool] | N
 
 
 def stack_places(anatomy: Anatomy, plan: Plan) -> list[tuple[str, str, float]]:
-    """(protocol, level, share of the files before it) of the axial slice nearest to each of the three lowest discs."""
+    """(protocol, level, share of the files before it) of the axial slice nearest to each of the three lowest discs that has one on it."""
     found = []
     for level in ("L3-L4", *LEVELS):
         point, _ = anatomy.curve.frame(anatomy.discs[anatomy.disc_index(level)].t)
         away = [abs(float((point - plane.origin) @ plane.normal)) for plane in plan.axial]
-        found.append((plan.protocol, level, int(np.argmin(away)) / max(len(away) - 1, 1)))
+        if min(away) <= _ON_DISC_MM:
+            found.append((plan.protocol, level, int(np.argmin(away)) / max(len(away) - 1, 1)))
     return found
 
 
-def _kept_area(anatomy: Anatomy, areas: dict[str, float]) -> float | None:
-    """Share of the sac's area that the first subarticular herniation of the two levels leaves it."""
+def lacks_slice(plan: Plan) -> bool:
+    """Whether somewhere within a stack two neighbours are farther apart than the others."""
+    steps: dict[tuple[float, ...], list[float]] = {}
+    for above, below in pairwise(plan.axial):
+        if float(above.normal @ below.normal) > 1 - 1e-6:
+            steps.setdefault(tuple(above.normal), []).append(abs(float((below.origin - above.origin) @ above.normal)))
+    return any(max(own) > 1.5 * min(own) for own in steps.values())
+
+
+def _kept_sac(anatomy: Anatomy) -> float | None:
+    """How much of the sac lies where it would without the first subarticular herniation of the two levels: Dice of the slice
+    that is changed most.
+    """
     for level in LEVELS:
         index = anatomy.disc_index(level)
         herniation = anatomy.discs[index].herniation
         if herniation is not None and herniation.zone == "subarticular":
             discs = list(anatomy.discs)
             discs[index] = replace(discs[index], herniation=None)
-            without = level_truth(replace(anatomy, discs=tuple(discs)), level).sac_area_mm2
-            return areas[level] / max(without, 1.0)
+            planes = anatomy.discs[index].t + np.arange(*_BESIDE_MM, 2.0)
+            with_it = sac_cover(solve_scene(anatomy), planes)
+            without = sac_cover(solve_scene(replace(anatomy, discs=tuple(discs))), planes)
+            common, both = np.minimum(with_it, without).sum((1, 2)), (with_it + without).sum((1, 2))
+            return float((2 * common / np.maximum(both, 1)).min())
     return None
 
 
@@ -300,13 +323,13 @@ def _healthy(disc: DiscDraw) -> bool:
     return disc.herniation is None and disc.stenosis < _LITTLE_WEAR[0] and disc.bulge < _LITTLE_WEAR[1]
 
 
-def _pictured(job: tuple[int, bool]) -> Pictured:
-    """A healthy L4-L5, or one to which a small herniation was added by the operators of every other."""
-    seed, small = job
+def _pictured(job: tuple[int, float]) -> Pictured:
+    """A healthy L4-L5, or one to which a herniation was added by the operators of every other."""
+    seed, extent = job
     anatomy, rng = draw_anatomy(seed), np.random.default_rng([seed, 43])
     truth = level_truth(anatomy, "L4-L5")
-    extent, u = float(rng.uniform(*_SMALL_MM)), float(rng.uniform(-12, 12))
-    if small:
+    u = float(rng.uniform(-12, 12))
+    if extent:
         index = anatomy.disc_index("L4-L5")
         added = HerniationDraw(
             "protrusion", "subarticular", 1 if u > 0 else -1, u, extent, max(extent * float(rng.uniform(1.6, 2.8)), 6.0),
@@ -318,12 +341,13 @@ def _pictured(job: tuple[int, bool]) -> Pictured:
     size = round(CROP_MM / PIXEL_MM)
     sample = render_axial(anatomy, "L4-L5", pixel_mm=PIXEL_MM, size=size + 32, seed=seed, centre_jitter_mm=0.0)
     place = np.linalg.inv(sample.affine) @ np.append(np.array(truth.posterior_margin_lps), 1.0)
-    top, left = round(place[1] + _BEHIND_MM / PIXEL_MM - size / 2), round(place[2] - size / 2)
+    half = (size - 1) / 2
+    top, left = round(place[1] + _BEHIND_MM / PIXEL_MM - half), round(place[2] - half)
     top, left = (int(np.clip(start, 0, 32)) for start in (top, left))
     crop = sample.image[top : top + size, left : left + size] / np.percentile(sample.image, 99.8)
     difference = truth.left.recess_depth_soft_mm - truth.right.recess_depth_soft_mm
     column = int(np.clip(round(place[2] + u / PIXEL_MM) - left, 0, size - 1))
-    return Pictured(seed, small, crop.astype(np.float32), column, difference)
+    return Pictured(seed, extent, crop.astype(np.float32), column, difference)
 
 
 def plane_steps(seed: int) -> float:

@@ -18,6 +18,7 @@ from training.phantom.study import render_study
 from training.trap_figures import symmetry, verdict
 from training.trap_people import (
     LEVELS,
+    NO_EXTENT_MM,
     Drawn,
     Person,
     Pictured,
@@ -115,11 +116,11 @@ def test_healthy_sides_differ(pictured: list[Pictured]) -> None:
 
 
 def test_a_plain_and_a_small_herniation_differ_by_less_than_people_do(pictured: list[Pictured]) -> None:
-    assert {person.small for person in pictured} == {True, False}
+    assert {0.0, NO_EXTENT_MM} < {person.extent_mm for person in pictured}
     crops = np.stack([person.crop for person in pictured])
     assert crops.shape[1:] == (80, 80)
     spread = np.std(crops, axis=0).mean()
-    small = np.array([person.small for person in pictured])
+    small = np.array([person.extent_mm > NO_EXTENT_MM for person in pictured])
     apart = np.abs(crops[small].mean(axis=0) - crops[~small].mean(axis=0)).mean()
     assert apart < spread
 
@@ -159,7 +160,7 @@ def test_mirrored_halves_are_found_out(pictured: list[Pictured]) -> None:
     lit[20:60, 10:20] = 2.0
     noise = np.random.default_rng(1)
     one_sided = [
-        Pictured(number, False, lit + noise.normal(0, 0.1, lit.shape).astype(np.float32), 40, float(number % 7) - 3)
+        Pictured(number, 0.0, lit + noise.normal(0, 0.1, lit.shape).astype(np.float32), 40, float(number % 7) - 3)
         for number in range(40)
     ]
     assert symmetry(one_sided).verdict == "not kept"
