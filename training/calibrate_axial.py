@@ -39,6 +39,8 @@ _PARTS: tuple[tuple[str, str | None], ...] = (("calibration", None), ("calibrati
 """Folder, which is also the name of the first seed, and protocol of the simulated studies."""
 _FOLDS = 5
 _SD_FLOOR = 0.25
+_SD_LIMITS = (1.2, 1.4, 1.6, 1.8, 2.0, 2.5)
+"""Of recess.largest_uncertainty_mm in configs/reading.toml, to choose it by."""
 
 
 @dataclass(frozen=True)
@@ -124,13 +126,14 @@ def calibrate_axial(runs: Path, *, count: int = 60, device: str = "auto", worker
 def fit_depth(cases: list[Case]) -> tuple[dict[str, float], LogisticHead, list[str]]:
     """Line and error of the recess network, and the probability of a narrow recess; figures are cross-validated by person."""
     depths: list[Depth] = []
-    truth, people = [], []
+    truth, people, outside = [], [], []
     for case in cases:
         if coverage(case.axial) is None:
             for side in SIDES:
                 depths.append(case.axial.depths[side])
                 truth.append(case.truth[side]["recess_depth_soft_mm"])
                 people.append(case.seed)
+                outside.append(case.beyond)
     x, spread = np.array([depth.value for depth in depths]), np.array([depth.sd for depth in depths])
     y, who = np.array(truth), np.array(people)
     predicted = np.zeros_like(y)
@@ -152,13 +155,23 @@ def fit_depth(cases: list[Case]) -> tuple[dict[str, float], LogisticHead, list[s
         if ((y >= low) & (y < high)).any()
     )
     inside = np.abs(error) <= 1.96 * sds
+    beyond = np.array(outside)
+    by_limit = ", ".join(_within(limit, error[beyond], sds[beyond]) for limit in _SD_LIMITS if beyond.any())
     lines = [
         f"recess depth, {len(y)} sides: mean abs error {np.abs(error).mean():.2f} mm, bias {error.mean():+.2f}, "
         f"95 % of errors {np.percentile(error, 2.5):+.2f} to {np.percentile(error, 97.5):+.2f}",
         f"recess depth by true depth: {by_band}",
         f"stated 95 % interval holds the truth in {inside.mean():.3f}; not covered {1 - len(y) / (2 * len(cases)):.3f}",
+        f"recess depth outside the ranges of training, limits of agreement and share withheld by the largest stated error: {by_limit}",
     ]
     return constants, head, lines
+
+
+def _within(limit: float, error: NDArray[np.float64], sds: NDArray[np.float64]) -> str:
+    """Limits of agreement (mm) of the depths whose stated standard deviation is at most `limit`, and the share of the others."""
+    kept = error[sds <= limit]
+    low, high = kept.mean() - 1.96 * kept.std(ddof=1), kept.mean() + 1.96 * kept.std(ddof=1)
+    return f"{limit:g} mm {low:+.2f} to {high:+.2f}, {1 - len(kept) / len(error):.3f} of {len(error)}"
 
 
 def _fit_canal(cases: list[Case]) -> tuple[dict[str, float], list[str]]:

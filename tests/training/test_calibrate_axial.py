@@ -47,6 +47,7 @@ def cards(tmp_path_factory: pytest.TempPathFactory) -> Path:
         figures = calibrate_axial(folder, device="cpu", cards=folder)
     assert "herniation of 2 mm or more, 20 discs: sensitivity 1.000" in figures
     assert "side right 20/20" in figures
+    assert "1.6 mm -" in figures.split("by the largest stated error: ")[1]
     return folder
 
 
