@@ -139,11 +139,12 @@ def measure_recess(
     if sd > settings.largest_uncertainty_mm:
         return Missing("LOW_QUALITY", "measures disagree")
     inside = slices_between(axial, *reading().slices.recess_mm)
-    narrowest = min(inside, key=lambda item: label_depth(axial, item, side))
-    column, row = _recess_site(axial, narrowest, side)
-    half = value / 2 / narrowest.window.pixel_mm
-    points = (narrowest.window.to_lps(row - half, column), narrowest.window.to_lps(row + half, column))
-    return Size(value, sd, points, narrowest)
+    # the slice whose outlined recess is as deep as what is said: one that shows no recess must not carry a wide one
+    shown = min(inside, key=lambda item: abs(label_depth(axial, item, side) - value))
+    column, row = _recess_site(axial, shown, side)
+    half = value / 2 / shown.window.pixel_mm
+    points = (shown.window.to_lps(row - half, column), shown.window.to_lps(row + half, column))
+    return Size(value, sd, points, shown)
 
 
 def _recess_site(axial: AxialReading, item: AxialSlice, side: Literal["left", "right"]) -> tuple[float, float]:

@@ -11,8 +11,8 @@ from dicom_io.study import Stack
 from inference.herniation import Herniation, canal_middle
 from inference.measure import Canal, measure_level
 from inference.recess_depth import Depth
-from inference.segment import AxialReading
-from inference.sizes import Missing, Size
+from inference.segment import AxialReading, reading
+from inference.sizes import Missing, Size, slices_between
 from tests.inference.axial_scene import MARGIN, disc, painted_reading, stack
 
 
@@ -64,6 +64,19 @@ def test_depth_of_the_recess_network_is_taken_before_the_extent_of_the_label() -
     sizes = measure_level(replace(painted_reading(), depths=depths), {})
     assert size(sizes.recess["left"]).value == 2.9
     assert size(sizes.recess["right"]).sd == 0.4
+
+
+def test_a_wide_recess_is_not_drawn_on_a_slice_that_shows_none() -> None:
+    depths = {side: Depth(7.1, 0.4, (7.0, 7.2)) for side in ("left", "right")}
+    painted = replace(painted_reading(), depths=depths)
+    inside = slices_between(painted, *reading().slices.recess_mm)
+    assert len(inside) > 1
+    unlabelled = inside[0].probabilities.copy()
+    unlabelled[painted.channel("recess_left")] = 0.0
+    hidden = replace(inside[0], probabilities=unlabelled)
+    slices = tuple(hidden if item is inside[0] else item for item in painted.slices)
+    site = size(measure_level(replace(painted, slices=slices), {}).recess["left"]).slice
+    assert site.probabilities[painted.channel("recess_left")].max() > 0.5
 
 
 def test_window_and_mirror_image_that_disagree_give_no_millimetre() -> None:
