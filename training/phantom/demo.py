@@ -14,7 +14,7 @@ from training.phantom.study import render_study
 from training.phantom.truth import level_truth
 
 SEED = 9_500_182
-"""A person with one clear subarticular herniation at L4-L5; no seed of training or evaluation."""
+"""A person with one clear subarticular herniation at L4-L5, and a sac small amid its fat at L5-S1; no seed of training or evaluation."""
 
 _EXAM = """\
 # A simulated examination: foot drop of ten days with an L5 pattern on the {side}. A key that is absent was not examined.
