@@ -217,11 +217,9 @@ def _paint_disc(
     for i, mask in enumerate(zone_of(anatomy, t)):
         if (mask & near).any():
             disc = anatomy.discs[i]
-            r = _rows(mask & near if disc.herniation is None else mask & near | herniated)
+            r = _rows((mask & near) | (herniated if disc.herniation is not None else False))
             part = {name: f[name][r] for name in ("disc", "hernia", "outline")}
-            _paint_inner(
-                canvas.rows(r), disc, mask[r], part, u[r], v[r], t[r], h, fine[r], marrow[r], annulus[r]
-            )  # fmt: skip
+            _paint_inner(canvas.rows(r), disc, mask[r], part, u[r], v[r], t[r], h, fine[r], marrow[r], annulus[r])
 
 
 def _paint_inner(
