@@ -24,7 +24,7 @@ Whole studies of simulated persons, from bytes to findings. [catalogue.md](catal
 it is what comes out at the end that counts. Written by `python -m tests.findings.run --page`; the figures are the last lines of
 
 ```sh
-python -m tests.findings.run     # catalogue.invariance: inputs=40 ... unexpected=0, geometry.abnormal: inputs=200 ... unexpected=0
+python -m tests.findings.run     # catalogue.invariance: inputs=40 ... unexpected=0, geometry.abnormal: inputs=200 ...
 ```
 
 It takes some ten minutes of one core; a part of it is in `make test` (`tests/findings/test_findings.py`).
