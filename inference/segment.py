@@ -7,7 +7,7 @@ geometry alone. Ranges and sizes: configs/reading.toml; label numbers: configs/a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from scipy import ndimage
 from configs import anatomy, config_path, load_toml
 from dicom_io.geometry import FloatArray, Grid, SourceInstance, Volume
 from dicom_io.study import Stack
+from inference.placement import offset_along_normal
 from inference.recess_depth import Depth, read_depths
 from inference.window_reading import read_windows
 from models.intensity import normalise
@@ -45,6 +46,7 @@ class WindowRange(_Part):
     sac_behind_margin_mm: float
     recentre_beyond_mm: float
     largest_recentring_mm: float
+    reread_beyond_mm: float
 
 
 class TaughtLevels(_Part):
@@ -275,12 +277,36 @@ def segment_axial(
         if moved is not None:
             again = slice_windows(stack.volume, moved, np.asarray(disc.normal), segmenter.spacing_mm)
             slices = _read_slices(stack.volume, disc, again, segmenter, alone=alone) if again else slices
+        slices = _along_normal(slices, moved, disc, stack.volume, segmenter, alone=alone)
         offsets = np.array([item.offset_mm for item in slices])
         step = float(np.max(np.diff(offsets))) if len(offsets) > 1 else float("inf")
         labels = label_map(stack.volume, slices)
         depths = read_depths(slices, recess) if disc.name in reading().levels.taught else {}
         readings.append(AxialReading(disc, stack, segmenter.card.classes, slices, step, labels, depths, distance))
     return tuple(readings)
+
+
+def _along_normal(
+    slices: tuple[AxialSlice, ...],
+    moved: FloatArray | None,
+    disc: Disc,
+    volume: Volume,
+    segmenter: Segmenter,
+    *,
+    alone: bool,
+) -> tuple[AxialSlice, ...]:
+    """The slices counted from where they show the disc; read anew where others come into reach. `moved`: as `recentred_margin`."""
+    settings = reading().window
+    normal = np.asarray(disc.normal)
+    channel = segmenter.card.classes.index("disc")
+    shift = offset_along_normal(slices, disc, channel, volume.grid.spacing[0], settings.anterior_mm)
+    if abs(shift) > settings.reread_beyond_mm:
+        anchor = np.asarray(disc.posterior_margin_lps) if moved is None else moved
+        again = slice_windows(volume, anchor + shift * normal, normal, segmenter.spacing_mm)
+        if again:
+            return _read_slices(volume, disc, again, segmenter, alone=alone)
+    # a window is laid where the disc's normal meets the slice, so it stays the same
+    return tuple(replace(item, offset_mm=item.offset_mm - shift) for item in slices)
 
 
 def _read_slices(
