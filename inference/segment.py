@@ -205,6 +205,8 @@ class AxialReading:
     depths: Mapping[str, Depth] = field(default_factory=dict)
     recentred_mm: float = 0.0
     """How far the sac lies from where the sagittal slices place it, where the windows were laid anew around it."""
+    along_mm: float = 0.0
+    """How far along its normal, + towards the head, these slices show the disc from where the sagittal ones place it."""
 
     def channel(self, name: str) -> int:
         """Index of a class in the probabilities."""
@@ -277,12 +279,14 @@ def segment_axial(
         if moved is not None:
             again = slice_windows(stack.volume, moved, np.asarray(disc.normal), segmenter.spacing_mm)
             slices = _read_slices(stack.volume, disc, again, segmenter, alone=alone) if again else slices
-        slices = _along_normal(slices, moved, disc, stack.volume, segmenter, alone=alone)
+        slices, along = _along_normal(slices, moved, disc, stack.volume, segmenter, alone=alone)
         offsets = np.array([item.offset_mm for item in slices])
         step = float(np.max(np.diff(offsets))) if len(offsets) > 1 else float("inf")
         labels = label_map(stack.volume, slices)
         depths = read_depths(slices, recess) if disc.name in reading().levels.taught else {}
-        readings.append(AxialReading(disc, stack, segmenter.card.classes, slices, step, labels, depths, distance))
+        readings.append(
+            AxialReading(disc, stack, segmenter.card.classes, slices, step, labels, depths, distance, along)
+        )
     return tuple(readings)
 
 
@@ -294,8 +298,11 @@ def _along_normal(
     segmenter: Segmenter,
     *,
     alone: bool,
-) -> tuple[AxialSlice, ...]:
-    """The slices counted from where they show the disc; read anew where others come into reach. `moved`: as `recentred_margin`."""
+) -> tuple[tuple[AxialSlice, ...], float]:
+    """The slices counted from where they show the disc, read anew where others come into reach, and how far (mm) that is.
+
+    `moved`: as `recentred_margin`.
+    """
     settings = reading().window
     normal = np.asarray(disc.normal)
     channel = segmenter.card.classes.index("disc")
@@ -304,9 +311,9 @@ def _along_normal(
         anchor = np.asarray(disc.posterior_margin_lps) if moved is None else moved
         again = slice_windows(volume, anchor + shift * normal, normal, segmenter.spacing_mm)
         if again:
-            return _read_slices(volume, disc, again, segmenter, alone=alone)
+            return _read_slices(volume, disc, again, segmenter, alone=alone), shift
     # a window is laid where the disc's normal meets the slice, so it stays the same
-    return tuple(replace(item, offset_mm=item.offset_mm - shift) for item in slices)
+    return tuple(replace(item, offset_mm=item.offset_mm - shift) for item in slices), shift
 
 
 def _read_slices(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -102,7 +102,7 @@ def calibrate_axial(runs: Path, *, count: int = 60, device: str = "auto", worker
     depth_constants, head, depth_lines = fit_depth(cases)
     canal_constants, canal_lines = _fit_canal(cases)
     hernia_constants, hernia_head, hernia_lines = _fit_herniation(cases)
-    lines = depth_lines + canal_lines + hernia_lines
+    lines = [*_placement(cases), *depth_lines, *canal_lines, *hernia_lines]
     updates: tuple[tuple[Segmenter, dict[str, float], dict[str, LogisticHead], list[str]], ...] = (
         (
             segmenter,
@@ -121,6 +121,23 @@ def calibrate_axial(runs: Path, *, count: int = 60, device: str = "auto", worker
             cards,
         )
     return "\n".join(lines)
+
+
+def _placement(cases: Sequence[Case]) -> list[str]:
+    """How far discs lie along their normal from where sagittal slices place them, and from where axial slices then do."""
+    rows = []
+    for case in cases:
+        disc = case.axial.disc
+        along = float((np.asarray(case.truth["posterior_margin_lps"]) - disc.posterior_margin_lps) @ disc.normal)
+        rows.append((case.beyond, along, along - case.axial.along_mm))
+    table = np.array(rows)
+    return [
+        f"disc along its normal {where} the ranges of training, {len(part)} discs, mean abs error: placed by sagittal slices "
+        f"{np.abs(part[:, 1]).mean():.2f} mm (95 % below {np.percentile(np.abs(part[:, 1]), 95):.1f}), by axial ones "
+        f"{np.abs(part[:, 2]).mean():.2f} mm ({np.percentile(np.abs(part[:, 2]), 95):.1f})"
+        for where, part in (("within", table[table[:, 0] == 0]), ("outside", table[table[:, 0] == 1]))
+        if len(part)
+    ]
 
 
 def fit_depth(cases: list[Case]) -> tuple[dict[str, float], LogisticHead, list[str]]:

@@ -303,17 +303,22 @@ def _with_interval(compared: Sequence[Compared], name: str, statistic: Callable[
 
 
 def _dice(compared: Sequence[Compared], name: str) -> str:
-    """Mean over the studies in which the tissue is, in truth or in the reading, on a slice that was read."""
-    scores, seeds = [], []
-    for item in compared:
-        twice, both = item.overlaps.get(name, (0, 0))
-        if both:
-            scores.append(twice / both)
-            seeds.append(item.seed)
-    if not scores:
+    """Mean over the studies in which the tissue is, in truth or in the reading, on a slice that was read; and of all their pixels."""
+    parts = [(item.overlaps[name], item.seed) for item in compared if item.overlaps.get(name, (0, 0))[1]]
+    if not parts:
         return "no case"
-    low, high = bootstrap_interval(scores, seeds)
-    return f"{np.mean(scores):.3f} (95 % {low:.3f} to {high:.3f}, n = {len(scores)} studies)"
+    rows, seeds = np.array([part for part, _ in parts], dtype=np.float64), [seed for _, seed in parts]
+    low, high = bootstrap_interval(rows[:, 0] / rows[:, 1], seeds)
+    pooled_low, pooled_high = bootstrap_interval(rows, seeds, _pooled, draws=500)
+    return (
+        f"{(rows[:, 0] / rows[:, 1]).mean():.3f} (95 % {low:.3f} to {high:.3f}, n = {len(rows)} studies); all pixels together "
+        f"{_pooled(rows):.3f} ({pooled_low:.3f} to {pooled_high:.3f})"
+    )
+
+
+def _pooled(rows: NDArray[Any]) -> float:
+    """Share of twice the common pixels (first column) in both sizes together (second)."""
+    return float(rows[:, 0].sum() / rows[:, 1].sum())
 
 
 def _kappa(pairs: NDArray[Any], grade: Callable[[float], str]) -> float:

@@ -13,7 +13,7 @@ from inference.measure import measure_level
 from inference.recess_depth import Depth
 from inference.sizes import Size, carried
 from models.weights import CARDS, load_card
-from tests.inference.axial_scene import painted_reading
+from tests.inference.axial_scene import MARGIN, painted_reading
 from training import calibrate_axial as module
 from training.calibrate_axial import Case, calibrate_axial
 
@@ -30,11 +30,12 @@ def case(number: int) -> Case:
     depths = {side: Depth(depth, 0.4, (depth, depth)) for side in ("left", "right")}
     truth = {
         **{side: {"recess_depth_soft_mm": depth / _TOO_LARGE} for side in depths},
+        "posterior_margin_lps": (MARGIN + np.array([3.0, 0.0, 2.5 if number % 2 else -2.5])).tolist(),
         "sac_area_mm2": area / _TOO_LARGE,
         "sac_ap_mm": 2 * np.sqrt(area / np.pi) / _TOO_LARGE,
         "herniation": {"extent_mm": extent, "u_mm": 13.0} if extent else None,
     }
-    return Case(replace(axial, depths=depths), truth, number, number % 4 > 1)
+    return Case(replace(axial, depths=depths, along_mm=2.0 if number % 2 else -2.0), truth, number, number % 4 > 1)
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,8 @@ def cards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "study_cases", lambda *_: [case(number) for number in range(40)])
         figures = calibrate_axial(folder, device="cpu", cards=folder)
+    assert "outside the ranges of training, 20 discs, mean abs error: placed by sagittal slices 2.50 mm" in figures
+    assert figures.count("by axial ones 0.50 mm") == 2
     assert "herniation of 2 mm or more, 20 discs: sensitivity 1.000" in figures
     assert "side right 20/20" in figures
     assert "1.6 mm -" in figures.split("by the largest stated error: ")[1]
