@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from dicom_io.geometry import FloatArray
+
 if TYPE_CHECKING:
     from inference.localize import Disc
     from inference.segment import AxialSlice
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 _BEFORE_MARGIN_MM = (4.0, 18.0)
 """From here to there in front of the posterior margin, and so far to either side, slices show either the disc or a vertebra."""
 _LATERAL_MM = 10.0
+_ALONG_MM = 7.0
+"""... and so far to either side along the normal: as far as to the other, where a network calls vertebrae disc too."""
 _OFFSETS_MM = np.arange(-9.0, 9.01, 0.25)
 _USUAL_MM = 3.0
 """One standard deviation of where discs lie about their sagittal place, before any axial slice is seen."""
@@ -29,28 +33,27 @@ _BLUR_SHARE = 1.2
 
 
 def offset_along_normal(
-    slices: Sequence[AxialSlice], disc: Disc, channel: int, step_mm: float, anterior_mm: float
+    slices: Sequence[AxialSlice], disc: Disc, place: FloatArray, channel: int, step_mm: float, anterior_mm: float
 ) -> float:
-    """How far (mm, + towards the head) the disc lies from its sagittal place, along its normal.
+    """How far (mm, + towards the head) the posterior disc margin lies from its supposed `place` (3,) in LPS mm, along its normal.
 
     The mean of a posterior over offsets: a disc of the height that sagittal slices give, against the probability of class `channel`
     near the midline of `slices`, whose windows were laid `anterior_mm` in front of the disc's posterior margin and which lie
     `step_mm` apart. 0 without slices.
     """
-    if not slices:
-        return 0.0
-    margin, normal = np.asarray(disc.posterior_margin_lps), np.asarray(disc.normal)
+    normal = np.asarray(disc.normal)
     half, blur = disc.height_mm / 2, step_mm * _BLUR_SHARE
     cost = (_OFFSETS_MM / _USUAL_MM) ** 2
     for item in slices:
-        inside = _between(item.window.size, item.window.pixel_mm, anterior_mm)
-        rows, columns = (axis.astype(np.float64) for axis in np.nonzero(inside))
-        place = ((item.window.to_lps(rows, columns) - margin) @ normal)[:, None]
-        top = np.minimum(place + blur / 2, _OFFSETS_MM + half)
-        bottom = np.maximum(place - blur / 2, _OFFSETS_MM - half)
+        rows, columns = np.nonzero(_between(item.window.size, item.window.pixel_mm, anterior_mm))
+        along = (item.window.to_lps(rows.astype(np.float64), columns.astype(np.float64)) - place) @ normal
+        near = np.abs(along) <= _ALONG_MM
+        along, seen = along[near, None], item.probabilities[channel][rows[near], columns[near], None]
+        top = np.minimum(along + blur / 2, _OFFSETS_MM + half)
+        bottom = np.maximum(along - blur / 2, _OFFSETS_MM - half)
         expected = np.clip(top - bottom, 0.0, None) / blur
-        seen = item.probabilities[channel][inside][:, None]
-        cost = cost + ((expected - seen) ** 2).mean(axis=0) / _LABEL_SD**2
+        # a slice weighs by its share of pixels in reach
+        cost = cost + ((expected - seen) ** 2).sum(axis=0) / len(near) / _LABEL_SD**2
     posterior = np.exp((cost.min() - cost) / 2)
     return float(posterior @ _OFFSETS_MM / posterior.sum())
 

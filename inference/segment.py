@@ -305,15 +305,22 @@ def _along_normal(
     """
     settings = reading().window
     normal = np.asarray(disc.normal)
+    place = np.asarray(disc.posterior_margin_lps) if moved is None else moved
     channel = segmenter.card.classes.index("disc")
-    shift = offset_along_normal(slices, disc, channel, volume.grid.spacing[0], settings.anterior_mm)
-    if abs(shift) > settings.reread_beyond_mm:
-        anchor = np.asarray(disc.posterior_margin_lps) if moved is None else moved
-        again = slice_windows(volume, anchor + shift * normal, normal, segmenter.spacing_mm)
+
+    def seen(slices: Sequence[AxialSlice], place: FloatArray) -> float:
+        return offset_along_normal(slices, disc, place, channel, volume.grid.spacing[0], settings.anterior_mm)
+
+    along = rest = seen(slices, place)
+    if abs(along) > settings.reread_beyond_mm:
+        place = place + along * normal
+        again = slice_windows(volume, place, normal, segmenter.spacing_mm)
         if again:
-            return _read_slices(volume, disc, again, segmenter, alone=alone), shift
+            slices = _read_slices(volume, disc, again, segmenter, alone=alone)
+            rest = seen(slices, place)
+            along += rest
     # a window is laid where the disc's normal meets the slice, so it stays the same
-    return tuple(replace(item, offset_mm=item.offset_mm - shift) for item in slices), shift
+    return tuple(replace(item, offset_mm=item.offset_mm - rest) for item in slices), along
 
 
 def _read_slices(

@@ -35,7 +35,7 @@ def with_disc_at(scene: AxialReading, shift_mm: float, normal: NDArray[np.float6
 
 def found(scene: AxialReading) -> float:
     step = scene.stack.volume.grid.spacing[0]
-    return offset_along_normal(scene.slices, scene.disc, DISC, step, reading().window.anterior_mm)
+    return offset_along_normal(scene.slices, scene.disc, MARGIN, DISC, step, reading().window.anterior_mm)
 
 
 @pytest.mark.parametrize("spacing", [3.0, 4.0, 5.2])
@@ -52,12 +52,18 @@ def test_a_tilted_disc_is_followed_along_its_own_normal() -> None:
     assert found(with_disc_at(scene, 3.0, normal)) == pytest.approx(3.0, abs=1.2)
 
 
+def test_a_network_that_calls_everything_disc_moves_nothing() -> None:
+    scene = painted_reading(stack(spacing=3.0, slices=16), sub=1)
+    assert {item.offset_mm < 0 for item in scene.slices} == {True, False}
+    assert found(scene) == pytest.approx(0.0, abs=0.5)
+
+
 def test_slices_that_show_no_border_leave_the_disc_where_it_was() -> None:
     scene = painted_reading(sub=1)
     middle = min(scene.slices, key=lambda item: abs(item.offset_mm))
     assert abs(middle.offset_mm) < 0.5
     assert found(replace(scene, slices=(middle,))) == pytest.approx(0.0, abs=0.3)
-    assert found(replace(scene, slices=())) == 0.0
+    assert found(replace(scene, slices=())) == pytest.approx(0.0)
 
 
 @pytest.mark.parametrize(("shift_mm", "anew"), [(0.6, False), (-5.0, True)])
