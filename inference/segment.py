@@ -279,7 +279,8 @@ def segment_axial(
         if moved is not None:
             again = slice_windows(stack.volume, moved, np.asarray(disc.normal), segmenter.spacing_mm)
             slices = _read_slices(stack.volume, disc, again, segmenter, alone=alone) if again else slices
-        slices, along = _along_normal(slices, moved, disc, stack.volume, segmenter, alone=alone)
+        place = np.asarray(disc.posterior_margin_lps) if moved is None else moved
+        slices, along = _along_normal(slices, place, disc, stack.volume, segmenter, alone=alone)
         offsets = np.array([item.offset_mm for item in slices])
         step = float(np.max(np.diff(offsets))) if len(offsets) > 1 else float("inf")
         labels = label_map(stack.volume, slices)
@@ -292,7 +293,7 @@ def segment_axial(
 
 def _along_normal(
     slices: tuple[AxialSlice, ...],
-    moved: FloatArray | None,
+    place: FloatArray,
     disc: Disc,
     volume: Volume,
     segmenter: Segmenter,
@@ -301,23 +302,18 @@ def _along_normal(
 ) -> tuple[tuple[AxialSlice, ...], float]:
     """The slices counted from where they show the disc, read anew where others come into reach, and how far (mm) that is.
 
-    `moved`: as `recentred_margin`.
+    `place` (3,): the posterior disc margin in LPS mm that the windows of `slices` were laid for.
     """
     settings = reading().window
     normal = np.asarray(disc.normal)
-    place = np.asarray(disc.posterior_margin_lps) if moved is None else moved
-    channel = segmenter.card.classes.index("disc")
-
-    def seen(slices: Sequence[AxialSlice], place: FloatArray) -> float:
-        return offset_along_normal(slices, disc, place, channel, volume.grid.spacing[0], settings.anterior_mm)
-
-    along = rest = seen(slices, place)
+    channel, step = segmenter.card.classes.index("disc"), volume.grid.spacing[0]
+    along = rest = offset_along_normal(slices, disc, place, channel, step, settings.anterior_mm)
     if abs(along) > settings.reread_beyond_mm:
         place = place + along * normal
         again = slice_windows(volume, place, normal, segmenter.spacing_mm)
         if again:
             slices = _read_slices(volume, disc, again, segmenter, alone=alone)
-            rest = seen(slices, place)
+            rest = offset_along_normal(slices, disc, place, channel, step, settings.anterior_mm)
             along += rest
     # a window is laid where the disc's normal meets the slice, so it stays the same
     return tuple(replace(item, offset_mm=item.offset_mm - rest) for item in slices), along
