@@ -92,13 +92,23 @@ class Volume:
 
     @property
     def plane(self) -> str:
-        """Nearest plane of the slices: "sagittal", "coronal" or "axial"."""
+        """Plane of the slices: "sagittal", "coronal" or "axial" (`plane_of`)."""
         return plane_of(self.grid.normal)
 
 
+_LUMBOSACRAL_COSINE = 0.5
+"""Slices along a steep L5-S1 disc, which looks up and forwards, are axial up to 60 degrees of tilt."""
+
+
 def plane_of(normal: FloatArray) -> str:
-    """Nearest anatomical plane of slices with this LPS normal (3,)."""
-    return ("sagittal", "coronal", "axial")[int(np.argmax(np.abs(np.asarray(normal))))]
+    """Anatomical plane of slices with this LPS normal (3,): the nearest, or axial where they may lie along the L5-S1 disc.
+
+    Oblique coronal slices along the sacrum lean the other way and stay coronal.
+    """
+    across, back, up = np.asarray(normal, dtype=np.float64) / np.linalg.norm(normal)
+    if abs(back) > max(abs(across), abs(up)) and abs(up) >= _LUMBOSACRAL_COSINE and back * up < 0:
+        return "axial"
+    return ("sagittal", "coronal", "axial")[int(np.argmax(np.abs([across, back, up])))]
 
 
 def slice_affine(

@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 
 from dicom_io import read_study
 from dicom_io.contrast import axial_features, back_region, contrast_model, fat_brightness, logit, sagittal_features
+from dicom_io.geometry import plane_of
 from tests.corpus.small_study import changed
 from tests.dicom_io.conftest import Writer
 
@@ -37,6 +38,48 @@ def test_times_decide_the_weighting(
     (stack,) = read_study(on_disk(changed(0, retime))).stacks
     assert stack.role == role
     assert f"TE {echo} ms" in stack.reason
+
+
+def tilted(vector: list[float], degrees: float) -> list[float]:
+    """A vector turned about the axis from right to left, so that a level slice comes to look forwards (+) or backwards."""
+    sine, cosine = np.sin(np.radians(degrees)), np.cos(np.radians(degrees))
+    x, y, z = (float(value) for value in vector)
+    return [x, cosine * y - sine * z, sine * y + cosine * z]
+
+
+@pytest.mark.parametrize(
+    ("degrees", "plane"),
+    [
+        (-30, "axial"),
+        (0, "axial"),
+        (40, "axial"),
+        (50, "axial"),
+        (58, "axial"),
+        (62, "coronal"),
+        (80, "coronal"),
+        (-50, "coronal"),
+    ],
+)
+def test_slices_along_a_steep_lumbosacral_disc_are_axial_and_those_along_the_sacrum_are_not(
+    degrees: float, plane: str
+) -> None:
+    normal = np.array(tilted([0.0, 0.0, 1.0], degrees))
+    assert plane_of(normal) == plane_of(-normal) == plane
+    assert plane_of(np.array([1.0, 0.02, 0.05])) == "sagittal"
+
+
+def test_axial_slices_along_a_steep_disc_keep_their_role(on_disk: Writer) -> None:
+    def tilt(name: str, dataset: Dataset) -> Dataset:
+        if name.startswith("axT2"):
+            position, orientation = dataset.ImagePositionPatient, dataset.ImageOrientationPatient
+            dataset.ImagePositionPatient = tilted(list(position), 40)
+            dataset.ImageOrientationPatient = tilted(orientation[:3], 40) + tilted(orientation[3:], 40)
+        return dataset
+
+    study = read_study(on_disk(changed(0, tilt)))
+    steepest = max(np.degrees(np.arccos(abs(stack.volume.grid.normal[2]))) for stack in study.with_role("axial_t2"))
+    assert len(study.with_role("axial_t2")) == 3
+    assert 45 < steepest < 60
 
 
 def test_a_wrong_description_changes_nothing(on_disk: Writer) -> None:
