@@ -51,11 +51,27 @@ def measure_level(axial: AxialReading, constants: Mapping[str, float]) -> LevelS
     if axial.disc.name not in reading().levels.taught:
         unread = Missing("OOD", "out-of-distribution input")
         return LevelSizes(dict.fromkeys(SIDES, unread), canal, unread)
-    return LevelSizes(
-        recess={side: measure_recess(axial, side, constants) for side in SIDES},
-        canal=canal,
-        herniation=gap or measure_herniation(axial, constants),
-    )
+    herniation = gap or measure_herniation(axial, constants)
+    recess: dict[str, Size | Missing] = {side: measure_recess(axial, side, constants) for side in SIDES}
+    return LevelSizes(_beside_herniation(recess, herniation), canal, herniation)
+
+
+def _beside_herniation(
+    recess: dict[str, Size | Missing], herniation: Herniation | Missing
+) -> dict[str, Size | Missing]:
+    """The depths, but that of the side of a large herniation where it is no less than the other side's: one of both is wrong."""
+    if (
+        isinstance(herniation, Missing)
+        or herniation.type not in {"protrusion", "extrusion"}
+        or herniation.zone == "extraforaminal"
+        or herniation.side not in SIDES
+        or herniation.extent.value < reading().recess.herniation_narrows_mm
+    ):
+        return recess
+    here, there = recess[herniation.side], recess["right" if herniation.side == "left" else "left"]
+    if isinstance(here, Size) and isinstance(there, Size) and here.value >= there.value:
+        return {**recess, herniation.side: Missing("MM_IMPLAUSIBLE", "measures disagree")}
+    return recess
 
 
 def _barrier(axial: AxialReading) -> Missing | None:

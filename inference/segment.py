@@ -67,6 +67,7 @@ class RecessRange(_Part):
     plausible_mm: tuple[float, float]
     largest_uncertainty_mm: float
     largest_disagreement_mm: float
+    herniation_narrows_mm: float
 
 
 class CanalRange(_Part):

@@ -87,6 +87,21 @@ def test_window_and_mirror_image_that_disagree_give_no_millimetre() -> None:
     assert isinstance(sizes.recess["right"], Size)
 
 
+@pytest.mark.parametrize(
+    ("extent", "left", "right", "withheld"),
+    [(7.0, 6.0, 5.0, True), (7.0, 4.0, 5.0, False), (4.0, 6.0, 5.0, False), (0.0, 6.0, 5.0, False)],
+)
+def test_a_recess_that_a_large_herniation_leaves_wider_than_the_other_is_withheld(
+    extent: float, left: float, right: float, withheld: bool
+) -> None:
+    depths = {"left": Depth(left, 0.4, (left, left)), "right": Depth(right, 0.4, (right, right))}
+    recess = measure_level(replace(painted_reading(hernia_left=extent, depth_left=8.0), depths=depths), {}).recess
+    assert isinstance(recess["right"], Size)
+    assert isinstance(recess["left"], Missing) == withheld
+    if isinstance(recess["left"], Missing):
+        assert recess["left"].code == "MM_IMPLAUSIBLE"
+
+
 def test_a_depth_that_is_hardly_known_is_withheld_and_that_of_the_other_side_stays() -> None:
     depths = {"left": Depth(4.0, 1.7, (3.9, 4.1)), "right": Depth(7.1, 1.5, (7.0, 7.2))}
     sizes = measure_level(replace(painted_reading(), depths=depths), {})
