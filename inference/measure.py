@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from configs import grading
 from inference.herniation import Herniation, measure_herniation
 from inference.report import Measurement
 from inference.segment import AxialReading, AxialSlice, reading
@@ -59,7 +60,10 @@ def measure_level(axial: AxialReading, constants: Mapping[str, float]) -> LevelS
 def _beside_herniation(
     recess: dict[str, Size | Missing], herniation: Herniation | Missing
 ) -> dict[str, Size | Missing]:
-    """The depths, but that of the side of a large herniation where it is no less than the other side's: one of both is wrong."""
+    """The depths, but not that of a large herniation's side where it is no less than the other's: one of both is wrong.
+
+    A severe narrowing stays, however narrow the other side is.
+    """
     if (
         isinstance(herniation, Missing)
         or herniation.type not in {"protrusion", "extrusion"}
@@ -69,7 +73,8 @@ def _beside_herniation(
     ):
         return recess
     here, there = recess[herniation.side], recess["right" if herniation.side == "left" else "left"]
-    if isinstance(here, Size) and isinstance(there, Size) and here.value >= there.value:
+    narrow = grading().recess.severe_at_or_below
+    if isinstance(here, Size) and isinstance(there, Size) and here.value > narrow and here.value >= there.value:
         return {**recess, herniation.side: Missing("MM_IMPLAUSIBLE", "measures disagree")}
     return recess
 

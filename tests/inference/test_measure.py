@@ -89,7 +89,13 @@ def test_window_and_mirror_image_that_disagree_give_no_millimetre() -> None:
 
 @pytest.mark.parametrize(
     ("extent", "left", "right", "withheld"),
-    [(7.0, 6.0, 5.0, True), (7.0, 4.0, 5.0, False), (4.0, 6.0, 5.0, False), (0.0, 6.0, 5.0, False)],
+    [
+        (7.0, 6.0, 5.0, True),
+        (7.0, 4.0, 5.0, False),
+        (4.0, 6.0, 5.0, False),
+        (0.0, 6.0, 5.0, False),
+        (7.0, 1.5, 0.5, False),
+    ],
 )
 def test_a_recess_that_a_large_herniation_leaves_wider_than_the_other_is_withheld(
     extent: float, left: float, right: float, withheld: bool
