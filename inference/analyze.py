@@ -32,7 +32,7 @@ from inference.exam import Exam
 from inference.exam_versions import ExamVersions, check_patient
 from inference.first_read import FirstRead
 from inference.grade import cut_short, read_levels, without_level
-from inference.localize import Localization, locate_discs
+from inference.localize import Localization, completes, locate_discs
 from inference.provenance import GRADER, NETWORKS, NOTES, result_key, software
 from inference.report import ModelUsed, Report, ReportWarning, Runtime, Withheld
 from inference.roots import Imaging, imaging_from_report
@@ -159,7 +159,7 @@ def analyze(
         reason = "no usable sagittal series: levels cannot be named"
         withheld = without_level() if study.with_role(*_AXIAL_ROLES) else ()
         return _abstained(study, engine, exam, first_read, "NO_SAGITTAL", reason, language, withheld)
-    spine, stack = _find_spine(sagittal, engine)
+    spine, stack = _with_lumbosacral(*_find_spine(sagittal, engine), sagittal, engine)
     if not spine.lumbar:
         reason = f"not read as a lumbar spine: {spine.lumbar_reason}"
         notices, withheld = _too_poor(study) if too_poor(spine, stack) else ((), ())
@@ -251,6 +251,19 @@ def _find_spine(stacks: Sequence[Stack], engine: Engine) -> tuple[Localization, 
         item for item in tried if item[0].scope_code != "NOT_LUMBAR"
     ]
     return (doubtful or tried)[0]
+
+
+def _with_lumbosacral(
+    spine: Localization, stack: Stack, stacks: Sequence[Stack], engine: Engine
+) -> tuple[Localization, Stack]:
+    """Where the lumbosacral disc seems missed on `stack`: what another one shows that has it below the same discs, else as given."""
+    if spine.lumbosacral_missed:
+        for other in stacks:
+            if other is not stack:
+                whole = locate_discs(other.volume, engine.sagittal, engine.grader)
+                if completes(whole, spine):
+                    return whole, other
+    return spine, stack
 
 
 def _abstained(

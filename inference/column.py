@@ -62,6 +62,7 @@ class ColumnLimits(BaseModel):
     mid_slab_sigma_mm: float
     disc_half_width_mm: float
     beside_middle_mm: float
+    same_disc_mm: float
 
 
 @cache

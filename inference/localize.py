@@ -27,7 +27,7 @@ from inference.column import (
 )
 from inference.disc_features import disc_features, looks_like_t2, of_usual_disc
 from inference.disc_grades import disc_window
-from inference.numbering import Numbering, number_discs
+from inference.numbering import LEVELS_UPWARD, Numbering, number_discs
 from inference.upright import Upright, to_source, upright
 from models.intensity import normalise
 
@@ -90,6 +90,28 @@ class Localization:
     def disc(self, name: str) -> Disc | None:
         """The disc of that name, or None."""
         return next((disc for disc in self.discs if disc.name == name), None)
+
+    @property
+    def lumbosacral_missed(self) -> bool:
+        """Whether a whole body lies below the lowest disc that was found."""
+        return bool(self.ambiguous) and self.disc(LEVELS_UPWARD[0]) is None
+
+
+def completes(spine: Localization, missing: Localization) -> bool:
+    """Whether `spine`, of another stack of the patient, leaves no doubt about names and has the lumbosacral disc below the discs of
+    `missing`, each at the place and under the name that it has there.
+
+    A patient may lie a few millimetres elsewhere, and fat and water do on another contrast; the next disc is 20 mm away and more.
+    """
+    if not spine.lumbar or spine.middle_uncertain or spine.numbering == "uncertain":
+        return False
+    pairs = [(disc, spine.disc(disc.name)) for disc in missing.discs]
+    apart = [float(np.linalg.norm(seen.centre_lps - disc.centre_lps)) for disc, seen in pairs if seen is not None]
+    return (
+        spine.disc(LEVELS_UPWARD[0]) is not None
+        and len(apart) >= column_limits().min_discs - 1
+        and max(apart) < column_limits().same_disc_mm
+    )
 
 
 def locate_discs(volume: Volume, segmenter: Segmenter, grader: Grader | None = None) -> Localization:

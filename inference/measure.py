@@ -21,7 +21,8 @@ from inference.report import Measurement
 from inference.segment import AxialReading, AxialSlice, reading
 from inference.sizes import MEMBER, Missing, Size, carried, column_extents, slices_between, standard_deviation
 
-SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
+Side = Literal["left", "right"]
+SIDES: tuple[Side, ...] = ("left", "right")
 _GAP = Missing("SLICE_MISSING", "slice gap too large")
 
 
@@ -54,22 +55,24 @@ def measure_level(axial: AxialReading, constants: Mapping[str, float]) -> LevelS
         return LevelSizes(dict.fromkeys(SIDES, unread), canal, unread)
     herniation = gap or measure_herniation(axial, constants)
     recess: dict[str, Size | Missing] = {side: measure_recess(axial, side, constants) for side in SIDES}
-    return LevelSizes(_beside_herniation(recess, herniation), canal, herniation)
+    return LevelSizes(_beside_herniation(axial, recess, herniation), canal, herniation)
 
 
 def _beside_herniation(
-    recess: dict[str, Size | Missing], herniation: Herniation | Missing
+    axial: AxialReading, recess: dict[str, Size | Missing], herniation: Herniation | Missing
 ) -> dict[str, Size | Missing]:
-    """The depths, but not that of a large herniation's side where it is no less than the other's: one of both is wrong.
+    """The depths, but not that of a herniation's side that says no less than the other's where little of that recess is outlined.
 
     A severe narrowing stays, however narrow the other side is.
     """
+    settings = reading().recess
     if (
         isinstance(herniation, Missing)
         or herniation.type not in {"protrusion", "extrusion"}
         or herniation.zone == "extraforaminal"
         or herniation.side not in SIDES
-        or herniation.extent.value < reading().recess.herniation_narrows_mm
+        or herniation.extent.value < settings.herniation_narrows_mm
+        or _outlined_recess_mm2(axial, herniation.side) >= settings.open_beside_herniation_mm2
     ):
         return recess
     here, there = recess[herniation.side], recess["right" if herniation.side == "left" else "left"]
@@ -122,7 +125,7 @@ def slice_gap(axial: AxialReading) -> Missing | None:
     return _GAP if len(offsets) > 1 and float(np.max(np.diff(offsets))) > settings.largest_gap_mm else None
 
 
-def label_depth(axial: AxialReading, item: AxialSlice, side: Literal["left", "right"]) -> float:
+def label_depth(axial: AxialReading, item: AxialSlice, side: Side) -> float:
     """Least extent (mm) of the recess label over its columns on one slice; 0 where the recess is closed."""
     probability = item.probabilities[axial.channel(f"recess_{side}")]
     member = probability.max(axis=0)
@@ -132,6 +135,13 @@ def label_depth(axial: AxialReading, item: AxialSlice, side: Literal["left", "ri
     return float(_member_extents(column_extents(probability, item), member, columns).min())
 
 
+def _outlined_recess_mm2(axial: AxialReading, side: Side) -> float:
+    """Area of a recess on the slice of its range that shows most of it; 0 without such a slice."""
+    channel = axial.channel(f"recess_{side}")
+    inside = slices_between(axial, *reading().slices.recess_mm)
+    return max((float(item.probabilities[channel].sum()) * item.window.pixel_mm**2 for item in inside), default=0.0)
+
+
 def _member_extents(
     extents: NDArray[np.float64], member: NDArray[np.float32], columns: NDArray[np.intp]
 ) -> NDArray[np.float64]:
@@ -139,9 +149,7 @@ def _member_extents(
     return np.asarray(ndimage.uniform_filter1d(extents[columns] / member[columns], 3, mode="nearest"))
 
 
-def measure_recess(
-    axial: AxialReading, side: Literal["left", "right"], constants: Mapping[str, float]
-) -> Size | Missing:
+def measure_recess(axial: AxialReading, side: Side, constants: Mapping[str, float]) -> Size | Missing:
     """Soft recess depth of one side, or why it is withheld: from the recess network where it took part, else from its label."""
     settings = reading().recess
     gap = coverage(axial)
@@ -168,7 +176,7 @@ def measure_recess(
     return Size(value, sd, points, shown)
 
 
-def _recess_site(axial: AxialReading, item: AxialSlice, side: Literal["left", "right"]) -> tuple[float, float]:
+def _recess_site(axial: AxialReading, item: AxialSlice, side: Side) -> tuple[float, float]:
     """(column, row) of the narrowest place of a recess: the middle of its shortest column.
 
     Where the recess is closed: the middle between disc and facet at the most likely column.
@@ -189,7 +197,7 @@ def _recess_site(axial: AxialReading, item: AxialSlice, side: Literal["left", "r
     return float(column), float((weight * np.arange(len(weight))).sum() / weight.sum())
 
 
-def _beside_sac(axial: AxialReading, item: AxialSlice, side: Literal["left", "right"]) -> int:
+def _beside_sac(axial: AxialReading, item: AxialSlice, side: Side) -> int:
     sac = np.flatnonzero(item.probabilities[axial.channel("thecal_sac")].max(axis=0) > MEMBER)
     if not len(sac):
         return item.window.size // 2

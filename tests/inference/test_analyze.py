@@ -6,6 +6,8 @@ import csv
 import json
 import shutil
 import subprocess
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +16,13 @@ import pytest
 
 from dicom_io import read_study
 from dicom_io.errors import InputError, NoUsableSeries, UnreadableInput
+from dicom_io.geometry import Volume
 from inference.analyze import Engine, Reading, abstain, analyze
 from inference.exam import Exam
+from inference.localize import Localization, locate_discs
 from inference.report import Report
+from models.grader import Grader
+from models.runtime import Segmenter
 from training.phantom import StudyTruth
 
 SITES = [("herniation", None), ("recess_stenosis", "left"), ("recess_stenosis", "right"), ("canal_stenosis", None)]
@@ -107,6 +113,33 @@ def test_without_axial_slices_the_recess_is_withheld_with_its_reason(
     codes = {w.code for w in report.withheld if w.kind == "recess_stenosis"}
     assert codes == {"NO_AXIAL_T2"}
     assert len([w for w in report.withheld if w.kind == "recess_stenosis"]) == 4
+
+
+def test_a_lumbosacral_disc_missed_on_t2_is_read_from_t1(
+    small_study: tuple[Path, StudyTruth], engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = read_study(small_study[0])
+    t2 = study.with_role("sagittal_t2")[0].volume
+    assert study.with_role("sagittal_t1")
+
+    def half_blind(volume: Volume, segmenter: Segmenter, grader: Grader | None = None) -> Localization:
+        spine = replace(locate_discs(volume, segmenter, grader), middle_uncertain=False)
+        if volume is not t2:
+            return spine
+        discs = tuple(disc for disc in spine.discs if disc.name != "L5-S1")
+        return replace(spine, discs=discs, numbering="uncertain", ambiguous="a whole body lies below the lowest disc")
+
+    module = import_module("inference.analyze")  # the package gives its function under the same name
+    monkeypatch.setattr(module, "continuous", lambda given: given)
+    monkeypatch.setattr(module, "locate_discs", half_blind)
+    report = analyze(study, engine=engine).report
+    assert report.study.numbering == "certain"
+    assert "LEVEL_AMBIGUOUS" not in {item.code for item in report.withheld}
+    assert any(item.level == "L5-S1" for item in report.findings)
+
+    monkeypatch.setattr(module, "_SAGITTAL_ROLES", ("sagittal_t2",))
+    alone = analyze(study, engine=engine).report
+    assert {item.code for item in alone.withheld if item.level == "L4-L5"} == {"LEVEL_AMBIGUOUS"}
 
 
 def test_missing_pixel_spacing_gives_no_millimetre(

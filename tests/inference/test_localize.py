@@ -10,7 +10,7 @@ import pytest
 from dicom_io import read_study
 from dicom_io.geometry import Grid, SourceInstance, Volume
 from inference.column import column_faults, column_limits, find_column
-from inference.localize import Localization, locate_discs
+from inference.localize import Localization, completes, locate_discs
 from inference.upright import to_source, upright
 from models import Segmenter
 from training.phantom import StudyTruth, draw_anatomy, study_files
@@ -208,3 +208,22 @@ def test_missed_disc_leaves_a_gap() -> None:
     column = find_column(label_map, PIXEL)
     assert column is not None
     assert column.gaps == (1,)
+
+
+def _without_lumbosacral(found: Localization) -> Localization:
+    discs = tuple(disc for disc in found.discs if disc.name != "L5-S1")
+    return replace(found, discs=discs, numbering="uncertain", ambiguous="a whole body lies below the lowest disc found")
+
+
+def test_another_stack_completes_a_column_only_where_both_name_the_same_discs(found: Localization) -> None:
+    missing = _without_lumbosacral(found)
+    assert missing.lumbosacral_missed
+    assert not found.lumbosacral_missed
+    assert completes(found, missing)
+    assert not completes(missing, missing)
+    assert not completes(replace(found, numbering="uncertain"), missing)
+    assert not completes(replace(found, middle_uncertain=True), missing)
+    assert not completes(replace(found, lumbar=False), missing)
+    names = [disc.name for disc in found.discs]
+    shifted = [replace(disc, name=name) for disc, name in zip(found.discs[1:], names, strict=False)]
+    assert not completes(replace(found, discs=tuple(shifted)), missing)
