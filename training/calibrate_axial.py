@@ -94,7 +94,7 @@ def _make_and_read(job: tuple[Path, int, str | None]) -> list[Case]:
     ]
 
 
-def calibrate_axial(runs: Path, *, count: int = 60, device: str = "auto", workers: int = 2, cards: Path = CARDS) -> str:
+def calibrate_axial(runs: Path, *, count: int = 90, device: str = "auto", workers: int = 2, cards: Path = CARDS) -> str:
     """Fit all numbers on `count` studies within the ranges of training and as many outside, write the cards, return the figures."""
     segmenter, recess = Segmenter.load("axial", device), Segmenter.load("axial_recess", device)
     cases = study_cases(runs, count, device, workers)
@@ -289,13 +289,13 @@ def logistic_head(
 
 
 def main() -> None:
-    """`python -m training.calibrate_axial RUNS [--count 60] [--workers 2]`: fit on simulated studies and update the cards."""
+    """`python -m training.calibrate_axial RUNS [--count 90] [--workers 2]`: fit on simulated studies and update the cards."""
     import argparse
 
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("runs", type=Path)
     parser.add_argument(
-        "--count", type=int, default=60, help="studies within the ranges of training, and as many outside"
+        "--count", type=int, default=90, help="studies within the ranges of training, and as many outside"
     )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--device", default="auto")
