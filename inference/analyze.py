@@ -171,7 +171,7 @@ def analyze(
     on_t1 = _read_axial_t1(study, spine, axial, engine)
     findings, withheld = read_levels(spine.discs, axial, engine.axial.card, axial_t2=bool(axial_stacks), axial_t1=on_t1)
     findings, withheld = withhold_at_gaps(findings, withheld, axial)
-    findings, withheld, sides = withhold_unsafe(findings, withheld, _compare_planes(stack, axial_stacks))
+    findings, withheld, sides = withhold_unsafe(findings, withheld, _compare_planes(sagittal, axial_stacks))
     findings, withheld, doubted = withhold_doubtful(findings, withheld, study_doubts(study, spine, stack, axial))
     steps.begin("correlation")
     imaging = imaging_from_report(findings, withheld, numbering=spine.numbering)
@@ -213,11 +213,12 @@ def _too_poor(study: Study) -> tuple[tuple[Notice, ...], tuple[Withheld, ...]]:
     return told, tuple(item.model_copy(update=update) for item in without_level())
 
 
-def _compare_planes(sagittal: Stack, axial: Sequence[Stack]) -> SideCheck:
+def _compare_planes(sagittal: Sequence[Stack], axial: Sequence[Stack]) -> SideCheck:
     """The side check, where both planes are T2-like; other pairs look too different to compare."""
-    if not axial or sagittal.role == "sagittal_t1":
+    t2 = next((stack for stack in sagittal if stack.role != "sagittal_t1"), None)
+    if not axial or t2 is None:
         return SideCheck(False, False, "there are no two T2-weighted planes to compare")
-    return check_sides(sagittal.volume, [stack.volume for stack in axial])
+    return check_sides(t2.volume, [stack.volume for stack in axial])
 
 
 def _read_axial_t1(

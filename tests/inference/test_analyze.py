@@ -136,6 +136,7 @@ def test_a_lumbosacral_disc_missed_on_t2_is_read_from_t1(
     assert report.study.numbering == "certain"
     assert "LEVEL_AMBIGUOUS" not in {item.code for item in report.withheld}
     assert any(item.level == "L5-S1" for item in report.findings)
+    assert "SIDE_UNVERIFIED" not in {item.code for item in report.warnings}  # T2 is still held against the axial slices
 
     monkeypatch.setattr(module, "_SAGITTAL_ROLES", ("sagittal_t2",))
     alone = analyze(study, engine=engine).report
