@@ -55,29 +55,27 @@ def measure_level(axial: AxialReading, constants: Mapping[str, float]) -> LevelS
         return LevelSizes(dict.fromkeys(SIDES, unread), canal, unread)
     herniation = gap or measure_herniation(axial, constants)
     recess: dict[str, Size | Missing] = {side: measure_recess(axial, side, constants) for side in SIDES}
-    return LevelSizes(_beside_herniation(axial, recess, herniation), canal, herniation)
+    return LevelSizes(_beside_herniation(recess, herniation), canal, herniation)
 
 
 def _beside_herniation(
-    axial: AxialReading, recess: dict[str, Size | Missing], herniation: Herniation | Missing
+    recess: dict[str, Size | Missing], herniation: Herniation | Missing
 ) -> dict[str, Size | Missing]:
-    """The depths, but not that of a herniation's side that says no less than the other's where little of that recess is outlined.
+    """The depths, but not that of a large herniation's side where it is no less than the other's: one of both is wrong.
 
-    A severe narrowing stays, however narrow the other side is.
+    Where either side is severely narrow the depths stay: which of the two is narrower then hangs on less.
     """
-    settings = reading().recess
     if (
         isinstance(herniation, Missing)
         or herniation.type not in {"protrusion", "extrusion"}
         or herniation.zone == "extraforaminal"
         or herniation.side not in SIDES
-        or herniation.extent.value < settings.herniation_narrows_mm
-        or _outlined_recess_mm2(axial, herniation.side) >= settings.open_beside_herniation_mm2
+        or herniation.extent.value < reading().recess.herniation_narrows_mm
     ):
         return recess
     here, there = recess[herniation.side], recess["right" if herniation.side == "left" else "left"]
     narrow = grading().recess.severe_at_or_below
-    if isinstance(here, Size) and isinstance(there, Size) and here.value > narrow and here.value >= there.value:
+    if isinstance(here, Size) and isinstance(there, Size) and here.value >= there.value > narrow:
         return {**recess, herniation.side: Missing("MM_IMPLAUSIBLE", "measures disagree")}
     return recess
 
@@ -133,13 +131,6 @@ def label_depth(axial: AxialReading, item: AxialSlice, side: Side) -> float:
     if not len(columns):
         return 0.0
     return float(_member_extents(column_extents(probability, item), member, columns).min())
-
-
-def _outlined_recess_mm2(axial: AxialReading, side: Side) -> float:
-    """Area of a recess on the slice of its range that shows most of it; 0 without such a slice."""
-    channel = axial.channel(f"recess_{side}")
-    inside = slices_between(axial, *reading().slices.recess_mm)
-    return max((float(item.probabilities[channel].sum()) * item.window.pixel_mm**2 for item in inside), default=0.0)
 
 
 def _member_extents(

@@ -68,7 +68,6 @@ class RecessRange(_Part):
     largest_uncertainty_mm: float
     largest_disagreement_mm: float
     herniation_narrows_mm: float
-    open_beside_herniation_mm2: float
 
 
 class CanalRange(_Part):
