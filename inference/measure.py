@@ -63,7 +63,7 @@ def _beside_herniation(
 ) -> dict[str, Size | Missing]:
     """The depths, but not that of a large herniation's side where it is no less than the other's: one of both is wrong.
 
-    Where either side is severely narrow the depths stay: which of the two is narrower then hangs on less.
+    Where either is severely narrow both stay: their order is then wrong by little, if at all.
     """
     if (
         isinstance(herniation, Missing)
