@@ -24,6 +24,8 @@ from inference.sizes import MEMBER, Missing, Size, carried, column_extents, slic
 Side = Literal["left", "right"]
 SIDES: tuple[Side, ...] = ("left", "right")
 _GAP = Missing("SLICE_MISSING", "slice gap too large")
+_ALIKE_MM = 0.1
+"""Columns of a recess that differ by less are as deep as each other: a line goes into the middle one."""
 
 
 @dataclass(frozen=True)
@@ -161,23 +163,25 @@ def measure_recess(axial: AxialReading, side: Side, constants: Mapping[str, floa
     inside = slices_between(axial, *reading().slices.recess_mm)
     # the slice whose outlined recess is as deep as what is said: one that shows no recess must not carry a wide one
     shown = min(inside, key=lambda item: abs(label_depth(axial, item, side) - value))
-    column, row = _recess_site(axial, shown, side)
+    column, row = _recess_site(axial, shown, side, value)
     half = value / 2 / shown.window.pixel_mm
     points = (shown.window.to_lps(row - half, column), shown.window.to_lps(row + half, column))
     return Size(value, sd, points, shown)
 
 
-def _recess_site(axial: AxialReading, item: AxialSlice, side: Side) -> tuple[float, float]:
-    """(column, row) of the narrowest place of a recess: the middle of its shortest column.
+def _recess_site(axial: AxialReading, item: AxialSlice, side: Side, value: float) -> tuple[float, float]:
+    """(column, row) of the middle of the outlined column whose extent is nearest to `value` (mm), so that its line fits the outline.
 
     Where the recess is closed: the middle between disc and facet at the most likely column.
     """
     probability = item.probabilities[axial.channel(f"recess_{side}")]
+    outlined = column_extents((probability > MEMBER).astype(np.float32), item)
+    columns = np.flatnonzero(outlined)
     member = probability.max(axis=0)
-    columns = np.flatnonzero(member > MEMBER)
     if len(columns):
-        shortest = np.argmin(_member_extents(column_extents(probability, item), member, columns))
-        column = int(columns[shortest])
+        off = np.abs(outlined[columns] - value)
+        alike = columns[off <= off.min() + _ALIKE_MM]
+        column = int(alike[len(alike) // 2])
     else:
         column = int(np.argmax(member)) if member.max() > 0.05 else _beside_sac(axial, item, side)
     weight = probability[:, column].astype(np.float64)

@@ -79,6 +79,24 @@ def test_a_wide_recess_is_not_drawn_on_a_slice_that_shows_none() -> None:
     assert site.probabilities[painted.channel("recess_left")].max() > 0.5
 
 
+def test_a_recess_is_drawn_where_it_is_outlined_as_deep_as_it_is_said_to_be() -> None:
+    depths = {side: Depth(6.0, 0.4, (6.0, 6.0)) for side in ("left", "right")}
+    painted = replace(painted_reading(depth_left=6.0), depths=depths)
+    channel, slices = painted.channel("recess_left"), []
+    for item in painted.slices:
+        probabilities = item.probabilities.copy()
+        rows, columns = np.nonzero(probabilities[channel] > 0.5)
+        if len(rows):
+            edge = int(columns.max()) + 1
+            probabilities[channel, int(rows.min()) : int(rows.min()) + 2, edge] = 0.6
+        slices.append(replace(item, probabilities=probabilities))
+    found = size(measure_level(replace(painted, slices=tuple(slices)), {}).recess["left"])
+    outlined = found.slice.probabilities[channel] > 0.5
+    for point in found.points + 0.1 * (np.mean(found.points, axis=0) - found.points):
+        row, column = np.rint(found.slice.window.to_pixel(point)).astype(int)
+        assert outlined[row, column]
+
+
 def test_window_and_mirror_image_that_disagree_give_no_millimetre() -> None:
     depths = {"left": Depth(4.0, 0.5, (1.0, 7.0)), "right": Depth(7.1, 0.4, (7.0, 7.2))}
     sizes = measure_level(replace(painted_reading(), depths=depths), {})
