@@ -24,8 +24,8 @@ from inference.sizes import MEMBER, Missing, Size, carried, column_extents, slic
 Side = Literal["left", "right"]
 SIDES: tuple[Side, ...] = ("left", "right")
 _GAP = Missing("SLICE_MISSING", "slice gap too large")
-_ALIKE_MM = 0.1
-"""Columns of a recess that differ by less are as deep as each other: a line goes into the middle one."""
+_EDGE_MM = 1.2
+"""So much of an outlined recess at either end is its tapering edge: no depth is drawn there."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def measure_recess(axial: AxialReading, side: Side, constants: Mapping[str, floa
 
 
 def _recess_site(axial: AxialReading, item: AxialSlice, side: Side, value: float) -> tuple[float, float]:
-    """(column, row) of the middle of the outlined column whose extent is nearest to `value` (mm), so that its line fits the outline.
+    """(column, row) of the middle of the outlined column, not at an edge, whose extent is nearest to `value` (mm): a line fits there.
 
     Where the recess is closed: the middle between disc and facet at the most likely column.
     """
@@ -179,9 +179,9 @@ def _recess_site(axial: AxialReading, item: AxialSlice, side: Side, value: float
     columns = np.flatnonzero(outlined)
     member = probability.max(axis=0)
     if len(columns):
-        off = np.abs(outlined[columns] - value)
-        alike = columns[off <= off.min() + _ALIKE_MM]
-        column = int(alike[len(alike) // 2])
+        edge = round(_EDGE_MM / item.window.pixel_mm)
+        inner = columns[edge : len(columns) - edge] if len(columns) > 2 * edge else columns
+        column = int(inner[np.argmin(np.abs(outlined[inner] - value))])
     else:
         column = int(np.argmax(member)) if member.max() > 0.05 else _beside_sac(axial, item, side)
     weight = probability[:, column].astype(np.float64)
