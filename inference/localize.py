@@ -98,8 +98,8 @@ class Localization:
 
 
 def completes(spine: Localization, missing: Localization) -> bool:
-    """Whether `spine`, of another stack of the patient, leaves no doubt about names and has the lumbosacral disc below the discs of
-    `missing`, each at the place and under the name that it has there.
+    """Whether `spine`, of another stack of the patient, leaves no doubt about names and has the lumbosacral disc below the discs that
+    both stacks show, each under the same name at the same place.
 
     A patient may lie a few millimetres elsewhere, and fat and water do on another contrast; the next disc is 20 mm away and more.
     """
